@@ -1,0 +1,102 @@
+"""What can be asked of a BMC, in small ports. Everything blocks; the engine's workers give concurrency.
+
+Reads raise BmcError; `inventory` alone never raises but says Unknown. Writes return when the BMC has accepted
+(and, where it answered with a task, finished) them. Whether they had an effect is for the reader to observe:
+BMCs answer 204 and do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from metalimmu.observed.types import (
+    BootEnabled,
+    BootMode,
+    BootOverride,
+    BootTarget,
+    Inventory,
+    MediaSlot,
+    PowerAction,
+    PowerState,
+    SystemIdentity,
+    WriteRequest,
+)
+
+
+class Power(Protocol):
+    def power_state(self) -> PowerState: ...
+
+    def power_actions(self) -> frozenset[PowerAction]:
+        """What this BMC allows, from inline values or ActionInfo; all when it does not say."""
+        ...
+
+    def set_power(self, action: PowerAction) -> None: ...
+
+
+class Override(Protocol):
+    def boot_override(self) -> BootOverride: ...
+
+    def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
+        """`mode` None leaves it as it is."""
+        ...
+
+
+class VirtualMedia(Protocol):
+    def media(self) -> tuple[MediaSlot, ...]:
+        """All slots, the system's and the manager's, each once."""
+        ...
+
+    def insert_media(self, slot: MediaSlot, url: str) -> None: ...
+
+    def eject_media(self, slot: MediaSlot) -> None: ...
+
+
+class InventoryReader(Protocol):
+    def identity(self) -> SystemIdentity: ...
+
+    def inventory(self) -> Inventory:
+        """Never raises: a part that cannot be read is Unknown with its reason."""
+        ...
+
+
+class Bmc(Power, Override, VirtualMedia, InventoryReader, Protocol):
+    """A connected driver. A driver without a capability raises BmcUnsupported from its methods."""
+
+    driver: str
+
+    def rehearse(self, act: Callable[[], None]) -> list[WriteRequest]:
+        """Run `act`, sending no write, and return what it would have sent. So a plan lists what will run, by the code that runs it."""
+        ...
+
+    def sent(self) -> list[WriteRequest]:
+        """Writes sent since connect, in order."""
+        ...
+
+    def close(self) -> None:
+        """Log out, always; never raises."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None: ...
+
+
+class Connector(Protocol):
+    """Makes a connected driver. `connect.connect` is the real one; tests pass others."""
+
+    def __call__(self, target: Target, *, before_write: Callable[[], None] | None = None) -> Bmc: ...
+
+
+class Target(Protocol):
+    """What is needed to reach one BMC; desired.HostSpec and `connect.Address` fit."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bmc(self) -> str: ...
+    @property
+    def system(self) -> str | None: ...

@@ -1,0 +1,1 @@
+"""Serve a booting machine: media, manifests, chunks, check-in."""

@@ -1,0 +1,247 @@
+"""The documents of a site, as structs. A field's docstring comment is its help in editors (JSON Schema).
+
+Sizes in documents are text with a unit (`100GB`, `1TiB`); durations too (`30s`, `10m`, `1h`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Name = Annotated[
+    str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", description="lower case, digits, . _ -; at most 63")
+]
+ImageName = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._+~-]*$", description="name@version")
+]
+Mac = Annotated[
+    str, Meta(pattern=r"^([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}$", description="six hex pairs; quote it in YAML")
+]
+Cidr = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="address/prefix length")]
+Duration = Annotated[str, Meta(pattern=r"^[0-9]+(ms|s|m|h|d)$", description="30s, 10m, 1h")]
+Size = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?\s*(B|[KMGT]i?B)$", description="100GB, 1TiB")]
+Mode = Literal["read-only", "read-write"]
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Unknown fields are errors: a misspelt guard must not be a guard that is not there."""
+
+
+class Tls(Document, frozen=True, kw_only=True):
+    ca: str | None = None  # PEM file, relative to the site
+    fingerprint: str | None = None  # SHA-256 of the BMC's certificate, hex, colons allowed
+    verify: bool = True  # false is said aloud by every command
+
+
+class Route(Document, frozen=True, kw_only=True):
+    to: Cidr | Literal["default"]
+    via: str
+
+
+class Network(Document, frozen=True, kw_only=True):
+    """Static when `address` is given, DHCP otherwise. NICs come from the host's `nics` unless named here."""
+
+    address: Cidr | None = None
+    gateway: str | None = None
+    dns: list[str] = []
+    search: list[str] = []
+    vlan: Annotated[int, Meta(ge=1, le=4094)] | None = None
+    bond: Literal["802.3ad", "active-backup"] | None = None
+    nics: list[Mac] = []
+    mtu: Annotated[int, Meta(ge=576, le=9216)] | None = None
+    routes: list[Route] = []
+
+
+class RootDiskHints(Document, frozen=True, kw_only=True):
+    serial: str | None = None
+    wwn: str | None = None
+    model: str | None = None
+    min_size: Size | None = None
+    max_size: Size | None = None
+    rotational: bool | None = None
+    by_path: str | None = None
+
+
+class Location(Document, frozen=True, kw_only=True):
+    site: str | None = None
+    room: str | None = None
+    rack: str | None = None
+    u: int | None = None
+    leaves: list[str] = []
+
+
+class Host(Document, frozen=True, kw_only=True):
+    name: Name
+    bmc: Annotated[
+        str,
+        Meta(
+            pattern=r"^(redfish\+https|redfish\+http|redfish-raw\+https|ipmi|fake)://.+",
+            description="redfish+https://ADDRESS[:PORT], redfish+http://, ipmi://",
+        ),
+    ]
+    kind: Literal["server", "switch"] = "server"
+    system: str | None = None  # Redfish system id, where a BMC has several
+    serial: str | None = None
+    credentials: str | None = None  # env:PREFIX, file:PATH, keyring:SERVICE, vault:PATH
+    tls: Tls | None = None
+    bmc_proxy: str | None = None
+    nics: list[Mac] = []
+    network: Network | None = None
+    root_disk: RootDiskHints | None = None
+    role: str | None = None
+    pool: str | None = None
+    location: Location | None = None
+    labels: dict[str, str] = {}
+    vars: dict[str, object] = {}  # for the templates of run-time config
+    protected: bool = False
+    vendor: str | None = None  # for `match` rules; what the BMC says wins in findings
+    model: str | None = None
+
+
+class ProofRule(Document, frozen=True, kw_only=True):
+    """How an imported image proves itself. Images that we build report by themselves (`report`)."""
+
+    by: Literal["report", "phone_home", "ssh", "none"] = "report"
+    ssh_user: str | None = None
+    ssh_key: str | None = None  # credentials reference
+    expect: dict[str, str] = {}  # os-release fields, for ssh
+
+
+class Role(Document, frozen=True, kw_only=True):
+    image: ImageName
+    profile: str | None = None
+    boot: Literal["auto", "virtual-media"] = "auto"
+    firmware: Literal["uefi", "bios"] = "uefi"  # how the machine boots
+    root_disk: RootDiskHints | None = None
+    network: Network | None = None
+    wipe_signatures: bool = False
+    proof: ProofRule = ProofRule()
+    config: dict[
+        str, str
+    ] = {}  # seed file name -> template file in templates/; user-data, meta-data, network-config have defaults
+    vars: dict[str, object] = {}
+    labels: dict[str, str] = {}
+    ramdisk: str = "generic"  # flavour
+
+
+class Pool(Document, frozen=True, kw_only=True):
+    mode: Mode | None = None
+    labels: dict[str, str] = {}
+    vars: dict[str, object] = {}
+    min_active: int | None = None
+    max_unavailable: str | int | None = None
+
+
+class Match(Document, frozen=True, kw_only=True):
+    vendor: str | None = None
+    model: str | None = None
+    name: str | None = None  # glob
+    pool: str | None = None
+    role: str | None = None
+    labels: dict[str, str] = {}
+
+
+class CredentialRule(Document, frozen=True, kw_only=True):
+    match: Match = Match()
+    ref: str
+
+
+class Urls(Document, frozen=True, kw_only=True):
+    """`bmc` is what BMCs fetch media from, `machines` what booting machines talk to (TLS), `chunks` where they
+    may fetch chunks in the clear (each is checked against the manifest); without it they come over TLS.
+    """
+
+    bmc: Annotated[str, Meta(pattern=r"^https?://.+")]
+    machines: Annotated[str, Meta(pattern=r"^https://.+")]
+    chunks: Annotated[str, Meta(pattern=r"^https?://.+")] | None = None
+
+
+class Listen(Document, frozen=True, kw_only=True):
+    """Where the boot service listens; by default all addresses, on the ports of `urls`."""
+
+    bmc: str | None = None  # ADDRESS:PORT
+    machines: str | None = None
+
+
+class BmcSettings(Document, frozen=True, kw_only=True):
+    proxy: str | None = None
+    connect_timeout: Duration = "10s"
+    read_timeout: Duration = "60s"
+
+
+class Limits(Document, frozen=True, kw_only=True):
+    """Time limits of steps. The defaults fit real machines."""
+
+    power: Duration = "5m"
+    media: Duration = "5m"
+    check_in: Duration = "30m"
+    stall: Duration = "10m"  # no progress of a write
+    phone_home: Duration = "30m"
+    bmc: Duration = "15m"  # how long a BMC may be away
+
+
+class Guards(Document, frozen=True, kw_only=True):
+    max_hosts: int = 10
+    max_failures: int = 1
+
+
+class Site(Document, frozen=True, kw_only=True):
+    name: Name
+    urls: Urls
+    mode: Mode = "read-only"
+    listen: Listen = Listen()
+    credentials: list[CredentialRule] = []
+    tls: Tls = Tls()
+    bmc: BmcSettings = BmcSettings()
+    limits: Limits = Limits()
+    guards: Guards = Guards()
+    state: str = ".metalimmu"  # folder, relative to the site
+    images: str | None = None  # folder of the image store; default STATE/images
+    ramdisks: str | None = None  # folder of ramdisks; default STATE/ramdisk
+    mirror: str | None = None  # Debian mirror
+    vars: dict[str, object] = {}
+
+
+class Hold(Document, frozen=True, kw_only=True):
+    """A host kept at another image than its role says."""
+
+    host: str
+    image: ImageName
+    reason: str
+    since: str
+    by: str = ""
+
+
+class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is wanted of one host, overrides combined: the input of plan and workflow. Sizes in bytes, times in seconds."""
+
+    name: str
+    bmc: str
+    system: str | None
+    serial: str | None
+    credentials: str | None  # reference
+    tls: Tls  # `ca` is an absolute path here
+    proxy: str | None
+    connect_timeout: float
+    read_timeout: float
+    mode: Mode
+    nics: tuple[str, ...]  # lower case, colons
+    network: Network
+    role: str | None
+    pool: str | None
+    image: str | None  # name@version: the hold's if there is one
+    digest: str | None  # from images.lock, if pinned
+    held: Hold | None
+    boot: str
+    firmware: str
+    ramdisk: str
+    root_disk: dict[str, str | int | bool | None]  # fields of wire.RootDisk
+    wipe_signatures: bool
+    proof: ProofRule
+    templates: dict[str, str]  # seed file name -> template text
+    vars: dict[str, object]
+    labels: dict[str, str]  # with pool, role, rack, model, kind, name
+    protected: bool
+    limits: dict[str, float]

@@ -1,0 +1,1 @@
+"""Durable execution. Nothing else imports dbos."""

@@ -1,0 +1,246 @@
+"""Every error that metalimmu raises on purpose.
+
+::
+
+    MetalimmuError               has .hint: what the operator does next; .code: the class name, for machines
+    ├── UsageError               exit status 2
+    ├── SiteError                the site's documents; .problems lists all of them
+    ├── NotFound                 an unknown host, image, role, run
+    ├── SecretError              a credential reference that cannot be read
+    ├── TemplateError            run-time config that does not render
+    ├── BmcError                 .retry: may the same request succeed later?
+    │   ├── BmcUnreachable         no TCP, no answer in time, connection reset        (retry)
+    │   ├── BmcBusy                429, 500, 502, 503, 504                             (retry)
+    │   ├── BmcCertificateError    TLS: wrong CA, wrong name, wrong fingerprint
+    │   ├── BmcLoginRefused        401, also after one fresh session
+    │   ├── BmcNotPermitted        403
+    │   ├── BmcReadOnly            the site's mode forbids the write; nothing was sent
+    │   ├── BmcUnsupported         the BMC has no such thing
+    │   └── BmcRefused             any other 4xx: it understood and said no
+    ├── ImageError
+    │   ├── ImageExists            other content under an existing name@version
+    │   ├── ImageRevoked
+    │   ├── ImageInUse
+    │   └── ImageCorrupt
+    ├── ToolError                a program we run is missing or failed; .output has its last lines
+    ├── AgentError               raised on the machine, carried to the controller by code
+    │   ├── IdentityMismatch       this is not the machine that the deployment is for
+    │   ├── DiskSelectionError     none or several disks match; .disks lists what was seen
+    │   ├── DiskUnsuitable         too small, other sector size
+    │   ├── ForeignSignature       RAID metadata, old ESP, cidata or our own UUIDs elsewhere
+    │   ├── ChunkCorrupt           a chunk does not have its SHA-256
+    │   ├── ReadBackDiffers
+    │   ├── FetchFailed
+    │   └── AgentRefused           the controller told this agent to stop
+    ├── GuardRefused             nothing was done
+    │   ├── LeaseHeld              another run works on this host
+    │   ├── LeaseLost              our fencing token is no longer the newest
+    │   ├── HostProtected
+    │   └── ReadOnlyMode
+    ├── StepFailed               a step ended without its effect
+    │   └── StepTimeout
+    ├── StoreError               locked, full, or newer than this program
+    └── LabError
+
+Only the standard library: the agent carries this file into the ramdisk.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MetalimmuError(Exception):
+    """Base of the tree. `hint` tells the operator what to do next."""
+
+    exit_status: ClassVar[int] = 1
+    default_hint: ClassVar[str] = "run again with --verbose and read the log"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.default_hint
+
+    @property
+    def code(self) -> str:
+        return type(self).__name__
+
+
+class UsageError(MetalimmuError):
+    exit_status = 2
+    default_hint = "see --help"
+
+
+class SiteError(MetalimmuError):
+    """The site's documents are wrong; `problems` has one line each, with file and line."""
+
+    exit_status = 2
+    default_hint = "mend the documents, then `metalimmu check`"
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class NotFound(MetalimmuError):
+    exit_status = 2
+    default_hint = "look at the list: `metalimmu host list`, `image list` or `run list`"
+
+
+class SecretError(MetalimmuError):
+    default_hint = "check the credentials reference and what it points to"
+
+
+class TemplateError(MetalimmuError):
+    default_hint = "define the variable in the host, role or site, then `metalimmu check`"
+
+
+class BmcError(MetalimmuError):
+    retry: ClassVar[bool] = False
+    default_hint = "look at the BMC's own log, then try `metalimmu host inspect HOST`"
+
+
+class BmcUnreachable(BmcError):
+    retry = True
+    default_hint = "check the address, cabling, VLAN and proxy of the BMC; `metalimmu power status HOST` tries again"
+
+
+class BmcBusy(BmcError):
+    retry = True
+    default_hint = "the BMC answers with errors; wait a minute, or reset the BMC itself"
+
+
+class BmcCertificateError(BmcError):
+    default_hint = "set tls.ca or tls.fingerprint of the host to the certificate that the BMC really has"
+
+
+class BmcLoginRefused(BmcError):
+    default_hint = (
+        "correct the credentials; metalimmu does not try these again until they change, so no account is locked"
+    )
+
+
+class BmcNotPermitted(BmcError):
+    default_hint = "give the account the role that this needs (Operator, or ConfigureComponents)"
+
+
+class BmcReadOnly(BmcError):
+    default_hint = "set `mode: read-write` in site.yaml or the pool"
+
+
+class BmcUnsupported(BmcError):
+    default_hint = "use another boot method for this host, or check the BMC's licence"
+
+
+class BmcRefused(BmcError):
+    pass
+
+
+class ImageError(MetalimmuError):
+    default_hint = "see `metalimmu image list`"
+
+
+class ImageExists(ImageError):
+    default_hint = "an image never changes: add it under a new version"
+
+
+class ImageRevoked(ImageError):
+    default_hint = "choose another version; `metalimmu image show NAME@VERSION` says why it was revoked"
+
+
+class ImageInUse(ImageError):
+    default_hint = "reimage or release the hosts first"
+
+
+class ImageCorrupt(ImageError):
+    default_hint = "add the image again from its file: good chunks are kept, bad ones replaced"
+
+
+class ToolError(MetalimmuError):
+    """A program we run is missing or failed."""
+
+    default_hint = "install the Debian package that has the program"
+
+    def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
+
+
+class AgentError(MetalimmuError):
+    """Raised on the machine being written; travels to the controller as code, message and hint."""
+
+    default_hint = "read the machine's serial console"
+
+
+class IdentityMismatch(AgentError):
+    default_hint = "correct serial, NICs or BMC address of the host document: this BMC belongs to another machine"
+
+
+class DiskSelectionError(AgentError):
+    default_hint = "make root_disk name exactly one disk (serial or wwn are best)"
+
+
+class DiskUnsuitable(AgentError):
+    default_hint = "choose another disk, or an image that fits"
+
+
+class ForeignSignature(AgentError):
+    default_hint = "wipe the named disk, or set `wipe_signatures: true` in the role"
+
+
+class ChunkCorrupt(AgentError):
+    default_hint = "run `metalimmu image verify` on the controller"
+
+
+class ReadBackDiffers(AgentError):
+    default_hint = "suspect the disk or its controller: look at SMART data and replace it"
+
+
+class FetchFailed(AgentError):
+    default_hint = "check the machine's network and `urls.machines` of the site"
+
+
+class AgentRefused(AgentError):
+    default_hint = "see `metalimmu run show` for what the controller knows"
+
+
+class GuardRefused(MetalimmuError):
+    default_hint = "nothing was done"
+
+
+class LeaseHeld(GuardRefused):
+    default_hint = "wait for the other run, or `metalimmu run cancel` it"
+
+
+class LeaseLost(GuardRefused):
+    default_hint = "another worker has taken over this run; watch it with `metalimmu run watch`"
+
+
+class HostProtected(GuardRefused):
+    default_hint = "if you mean it: --allow-protected --reason TEXT"
+
+
+class ReadOnlyMode(GuardRefused):
+    default_hint = "set `mode: read-write` in site.yaml or in the pool"
+
+
+class StepFailed(MetalimmuError):
+    default_hint = "see the evidence in `metalimmu run show`"
+
+
+class StepTimeout(StepFailed):
+    default_hint = "look at the machine's console; raise the limit in site.yaml if the machine is only slow"
+
+
+class StoreError(MetalimmuError):
+    default_hint = "check the state directory's disk space and permissions"
+
+
+class LabError(MetalimmuError):
+    default_hint = "`metalimmu lab status` and the logs in the lab's folder"
+
+
+def by_code(code: str) -> type[MetalimmuError]:
+    """The class of that name, or MetalimmuError: codes come over the wire from agents of other versions."""
+    found = globals().get(code)
+    return found if isinstance(found, type) and issubclass(found, MetalimmuError) else MetalimmuError

@@ -1,0 +1,1 @@
+"""Immutable images: build, import, chunks, verify, catalogue; and the ramdisk that writes them."""

@@ -1,0 +1,50 @@
+"""Logging for every part: standard library loggers, secrets taken out before anything is written."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+
+_SECRETS: set[str] = set()
+_LOCK = threading.Lock()
+_HEADERS = re.compile(
+    r"(?i)((?:authorization|x-auth-token|bearer|password|token)['\"]?\s*[:= ]\s*['\"]?(?:basic |bearer )?)[^\s'\",}]+"
+)
+
+
+def get(name: str) -> logging.Logger:
+    return logging.getLogger(name if name.startswith("metalimmu") else f"metalimmu.{name}")
+
+
+def secret(value: str) -> str:
+    """Remember a value that must never be written, and return it."""
+    if len(value) >= 4:
+        with _LOCK:
+            _SECRETS.add(value)
+    return value
+
+
+def redact(text: str) -> str:
+    with _LOCK:
+        known = sorted(_SECRETS, key=len, reverse=True)
+    for value in known:
+        text = text.replace(value, "***")
+    return _HEADERS.sub(r"\1***", text)
+
+
+class _Redacting(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def setup(*, verbose: int = 0) -> None:
+    """Warnings to stderr; -v info, -vv debug of our own loggers, -vvv of the libraries too."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose >= 3 else logging.WARNING)
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    logging.getLogger("metalimmu").setLevel(level)

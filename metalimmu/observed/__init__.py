@@ -1,0 +1,1 @@
+"""What is there: inventory, firmware, power, media. What drivers return and the store keeps; no I/O."""

@@ -1,0 +1,1 @@
+"""The verbs, once, with permissions, guards and audit."""

@@ -1,0 +1,1 @@
+"""Memory: runs, steps, proofs, leases, observations."""

@@ -1,0 +1,89 @@
+"""The manifest: what an image's bytes are. Content only, so its SHA-256 names the content and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from metalimmu.wire import codec
+from metalimmu.wire.codec import WireError
+
+CHUNK = 1 << 20  # bytes; the last chunk of an image may be shorter
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Bytes [offset, offset + length) of the image."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One image's content.
+
+    `chunks[i]` is the SHA-256 (hex) of bytes [i * 1 MiB, (i + 1) * 1 MiB), or None where all of them are zero.
+    Each chunk is stored and sent as one zstd frame (RFC 8878), named by the SHA-256 of what it unpacks to.
+    """
+
+    kind: str  # disk | live | installer | nos | firmware
+    architecture: str  # x86_64 | aarch64
+    size: int  # bytes
+    chunks: tuple[str | None, ...]
+    sector_size: int = 512  # logical, bytes
+    partition_table: str = "none"  # gpt | mbr | none
+    firmware: tuple[str, ...] = ("uefi", "bios")  # what can boot it
+    config_extents: tuple[Extent, ...] = ()  # where run-time config may be written; not part of what is verified
+    seed: Extent | None = None  # the seed partition (NoCloud), if the image brings one
+    efi_loader: str = "\\EFI\\BOOT\\BOOTX64.EFI"
+    build_id: str = ""
+    version: int = 1  # of this format
+
+    def encode(self) -> bytes:
+        return codec.encode(self)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and 64 hex digits."""
+        return "sha256:" + hashlib.sha256(self.encode()).hexdigest()
+
+    def chunk_extent(self, index: int) -> Extent:
+        offset = index * CHUNK
+        return Extent(offset, min(CHUNK, self.size - offset))
+
+    def distinct(self) -> set[str]:
+        """Chunks to keep or fetch; equal chunks count once."""
+        return {c for c in self.chunks if c is not None}
+
+    def zero_extents(self) -> Iterator[Extent]:
+        """Runs of all-zero chunks, as long as possible."""
+        start: int | None = None
+        for i, chunk in enumerate((*self.chunks, "")):
+            if chunk is None and start is None:
+                start = i * CHUNK
+            elif chunk is not None and start is not None:
+                yield Extent(start, min(i * CHUNK, self.size) - start)
+                start = None
+
+    @classmethod
+    def decode(cls, data: bytes) -> Manifest:
+        """Raises WireError when the bytes are no manifest, or one that contradicts itself."""
+        m = codec.decode(cls, data)
+        if m.version != 1:
+            raise WireError(f"manifest version {m.version}: this program reads version 1")
+        if m.size <= 0 or len(m.chunks) != -(-m.size // CHUNK):
+            raise WireError(f"manifest: {len(m.chunks)} chunks cannot make {m.size} bytes")
+        if m.sector_size not in (512, 4096) or m.size % m.sector_size:
+            raise WireError(f"manifest: size {m.size} is not whole sectors of {m.sector_size}")
+        bad = next((c for c in m.chunks if c is not None and not _SHA256.match(c)), None)
+        if bad is not None:
+            raise WireError(f"manifest: {bad[:80]!r} is no SHA-256")
+        for e in (*m.config_extents, *((m.seed,) if m.seed else ())):
+            if e.offset < 0 or e.length <= 0 or e.offset + e.length > m.size:
+                raise WireError(f"manifest: extent {e.offset}+{e.length} lies outside of the image")
+        return m

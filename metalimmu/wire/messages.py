@@ -1,0 +1,215 @@
+"""Messages of a deployment, in the order they are sent.
+
+All but chunks travel over TLS to `urls.machines`; the agent trusts exactly one certificate, pinned by its SHA-256
+(the media brings the pin). The token travels as `Authorization: Bearer TOKEN`.
+
+====================================  =======================================  =====================
+request                               body                                     answer
+====================================  =======================================  =====================
+POST /v1/check-in                     CheckIn                                  Assignment | Refusal
+GET  /v1/manifest/{sha256}            -                                        manifest, its digest checked by the agent
+GET  {chunk_base}/{sha256}            -                                        one zstd frame
+GET  /v1/config                       -                                        RunTimeConfig
+POST /v1/progress                     Progress                                 Orders
+POST /v1/report                       Report                                   Orders
+POST /v1/failure                      Failure                                  Orders
+POST /v1/system                       SystemReport (its own token)             {"acknowledged": bool}
+====================================  =======================================  =====================
+
+Answers other than 200 carry a Refusal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True)
+class Boot:
+    """What the boot media's slot brings to the ramdisk, as /metalimmu/boot.json."""
+
+    url: str  # base URL of the machines' listener, https://
+    token: str
+    pin: str  # SHA-256 (hex) of the controller's certificate in DER
+    deployment: str
+    network: dict[str, str] = field(
+        default_factory=dict
+    )  # kernel-like: mac, address (CIDR), gateway, dns, vlan, mtu; empty: DHCP
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class Nic:
+    name: str
+    mac: str  # lower case, colons
+    link: bool = False
+    driver: str = ""
+    speed: int = 0  # Mbit/s, 0 unknown
+
+
+@dataclass(frozen=True)
+class Identity:
+    """From /sys/class/dmi/id (SMBIOS, DSP0134)."""
+
+    serial: str
+    uuid: str
+    vendor: str = ""
+    product: str = ""
+    nics: tuple[Nic, ...] = ()
+
+
+@dataclass(frozen=True)
+class Disk:
+    path: str  # /dev/sda
+    size: int  # bytes
+    logical_sector: int = 512
+    physical_sector: int = 512
+    model: str = ""
+    serial: str = ""
+    wwn: str = ""
+    transport: str = ""  # sata, sas, nvme, usb, virtio, ...
+    rotational: bool = False
+    removable: bool = False
+    read_only: bool = False
+    virtual: bool = False  # a BMC's virtual media or similar
+    by_path: str = ""
+    signatures: tuple[str, ...] = ()  # what is on it: "gpt", "ext4 LABEL=root", "linux_raid_member", ...
+    unusable: str = ""  # why it is never a candidate; empty: it may be
+
+
+@dataclass(frozen=True)
+class CheckIn:
+    identity: Identity
+    architecture: str
+    firmware: str  # uefi | bios
+    boot_id: str  # /proc/sys/kernel/random/boot_id
+    agent_version: str
+    secure_boot: bool | None = None
+    memory: int = 0  # bytes
+    clock: float = 0.0  # seconds since 1970 as the machine believes
+    disks: tuple[Disk, ...] = ()
+    fence: int = 0  # the newest fence this agent has seen
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True)
+class RootDisk:
+    """Hints; all that are given must hold, and exactly one disk must be left. Sizes in bytes."""
+
+    serial: str | None = None
+    wwn: str | None = None
+    model: str | None = None
+    min_size: int | None = None
+    max_size: int | None = None
+    rotational: bool | None = None
+    by_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the machine must become. `stage` says where to go on after the agent's or controller's own restart."""
+
+    deployment: str
+    fence: int
+    stage: str  # write | wait (all is written, wait for go) | done (never write)
+    image: str  # name@version
+    digest: str  # sha256:...
+    chunk_base: str  # URL without trailing slash
+    serial: str  # what SMBIOS must say; empty: not known
+    uuid: str
+    nics: tuple[str, ...]  # MACs that must be there
+    root_disk: RootDisk
+    previous_digest: str | None = None  # the image recorded on that disk, for the delta
+    wipe_signatures: bool = False
+    clock: float = 0.0  # controller's time, seconds since 1970
+    host: str = ""
+    efi_label: str = ""  # description of our boot entry
+    own_efi_entries: tuple[str, ...] = ()  # descriptions of entries recorded as ours
+    parallel: int = 4  # connections for chunks
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    path: str  # relative, on the seed
+    content: str
+
+
+@dataclass(frozen=True)
+class RunTimeConfig:
+    """Files of the seed: a FAT file system labelled `cidata` (NoCloud)."""
+
+    files: tuple[ConfigFile, ...]
+    digest: str  # SHA-256 (hex) over path NUL content NUL, sorted by path
+
+
+@dataclass(frozen=True)
+class Progress:
+    phase: str  # identify | zero | write | read-back | config | wait
+    done: int = 0  # bytes of the phase
+    total: int = 0
+    fetched_bytes: int = 0  # compressed, over the network
+    log: tuple[str, ...] = ()  # new lines since the last Progress
+    fence: int = 0
+    boot_id: str = ""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The controller's word with each answer."""
+
+    fence: int
+    go: bool = False  # reboot into the new system now
+    stop: str = ""  # a reason: write nothing more, wait for the BMC
+    stage: str = "write"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All is written, read back and configured; the agent waits for go."""
+
+    disk: Disk
+    digest: str  # of the manifest that the read-back was compared with
+    read_back: str  # SHA-256 (hex) of the whole image as read back past the page cache, config extents as zeros
+    boot_id: str
+    chunks: int = 0
+    fetched_chunks: int = 0
+    fetched_bytes: int = 0
+    kept_chunks: int = 0  # the disk held them already
+    zero_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    config_digest: str = ""
+    efi_entries: tuple[str, ...] = ()  # BootOrder as read back: "0003 metalimmu web@2 \\EFI\\..."
+    resumed: int = 0  # times the write went on after a break
+    fence: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    code: str  # class name in metalimmu.errors
+    message: str
+    hint: str = ""
+    evidence: dict[str, str] = field(default_factory=dict)
+    disks: tuple[Disk, ...] = ()
+    boot_id: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class SystemReport:
+    """The new system's own word, sent until acknowledged by the proof unit of images that we build."""
+
+    image_id: str  # os-release IMAGE_ID
+    image_version: str  # os-release IMAGE_VERSION
+    build_id: str  # os-release BUILD_ID
+    serial: str
+    boot_id: str
+    uuid: str = ""
+    config_digest: str = ""

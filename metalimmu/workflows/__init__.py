@@ -1,0 +1,1 @@
+"""Steps, in order: what a reimage does."""
