@@ -1,1 +1,78 @@
-"""The command line: each command parses, calls one service function, prints."""
+"""The command line: each command parses, calls one service function, prints.
+
+Commands are named here and imported when they are used: `metalimmu --help` imports click and nothing else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import ClassVar
+
+import click
+
+from metalimmu import __version__
+
+# name -> (module, attribute, short help, group in --help)
+COMMANDS: dict[str, tuple[str, str, str, str]] = {
+    "plan": ("reimage", "plan", "Print what a reimage of a host would do.", "Machines"),
+    "reimage": ("reimage", "reimage", "Make a host carry its image, and prove it.", "Machines"),
+    "rollback": ("reimage", "rollback", "Go back to the image that the host had before.", "Machines"),
+    "prove": ("hosts", "prove", "Ask a host again which image it runs.", "Machines"),
+    "power": ("hosts", "power", "Switch a host on or off, reset it, or ask.", "Machines"),
+    "release": ("hosts", "release", "End a quarantine, as unproven.", "Machines"),
+    "history": ("runs", "history", "Print what happened to a host.", "Machines"),
+    "host": ("hosts", "host", "List, show and inspect hosts.", "Nouns"),
+    "run": ("runs", "run", "List, show, watch, cancel and resume runs.", "Nouns"),
+    "image": ("image", "image", "Build, add, compare and revoke images.", "Nouns"),
+    "ramdisk": ("ramdisk", "ramdisk", "Build the ramdisk that writes images.", "Nouns"),
+    "lab": ("lab", "lab", "A rack of virtual machines behind Redfish BMCs.", "Nouns"),
+    "init": ("site", "init", "Write a small commented site.", "Site"),
+    "check": ("site", "check", "Check every document of the site.", "Site"),
+    "schema": ("site", "schema", "Print the JSON Schema of a document.", "Site"),
+}
+
+
+class LazyGroup(click.Group):
+    order: ClassVar[tuple[str, ...]] = ("Machines", "Nouns", "Site")
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute, _, _ = COMMANDS[name]
+        command: click.Command = getattr(import_module(f"metalimmu.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, 1)
+            if near:
+                exc.message += f" Did you mean `{near[0]}`?"
+            raise
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group in self.order:
+            with formatter.section(group):
+                formatter.write_dl([(n, c[2]) for n, c in COMMANDS.items() if c[3] == group])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "METALIMMU"})
+@click.option("--site", metavar="DIR", help="Folder with site.yaml; default: here or above (METALIMMU_SITE).")
+@click.option("-v", "--verbose", count=True, help="Say more; twice for debugging.")
+@click.version_option(__version__, prog_name="metalimmu")
+def cli(site: str | None, verbose: int) -> None:  # noqa: ARG001
+    """Reimage machines from immutable images through Redfish, and prove it.
+
+    Exit status: 0 done, 1 failed, 2 usage or documents, 3 drift, 4 too many unknown hosts.
+    """
+    from metalimmu import log
+
+    log.setup(verbose=verbose)

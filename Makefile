@@ -1,0 +1,67 @@
+# Two commands: `make demo` and `make test`. Both do all of their own set-up; a second run repeats none of it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+# What runs outside of Python, and what for. Nothing here starts a service.
+DEBIAN := \
+  python3-venv \
+  qemu-system-x86 qemu-utils qemu-block-extra ovmf \
+  mmdebstrap uidmap debian-archive-keyring \
+  e2fsprogs dosfstools mtools fdisk \
+  xorriso squashfs-tools cpio zstd \
+  grub-efi-amd64-bin grub-pc-bin grub-common \
+  openssl curl
+
+.PHONY: help setup debian demo test bench lock clean
+
+help:
+	@echo "make demo    reimage a virtual machine to version 1, to version 2, and roll back, each proven"
+	@echo "make test    everything: linters, types, floors, unit, conformance, emulator, virtual machines"
+	@echo "make bench   the numbers, side by side with fair competitors"
+
+setup: debian $(VENV)/.installed
+
+# One line when something is missing and cannot be installed.
+debian:
+	@command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || { echo "missing: apt-get; this needs Debian >= 12 or Ubuntu >= 24.04"; exit 1; }; \
+	missing=$$(for p in $(DEBIAN); do dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then as=""; elif sudo -n true 2>/dev/null; then as="sudo"; elif [ -t 0 ] && command -v sudo >/dev/null; then as="sudo"; \
+	else echo "missing: root or sudo, to apt-get install" $$missing; exit 1; fi; \
+	echo "installing Debian packages:" $$missing; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$as apt-get update -q >/dev/null || true; \
+	$$as apt-get install -y -q --no-install-recommends $$missing >/dev/null || { echo "missing: apt-get could not install" $$missing; exit 1; }
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python >= 3.11; $(PYTHON) is $$($(PYTHON) -V)"; exit 1; }
+	@echo "virtual environment: $(VENV)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: setup
+	@$(BIN)/metalimmu lab demo
+
+test: setup
+	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && echo "ruff: ok"
+	@$(BIN)/mypy | tail -1
+	@$(BIN)/lint-imports --no-cache -q 2>/dev/null || $(BIN)/lint-imports --no-cache
+	@METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$( [ -d ../shared/recordings ] && cd ../shared/recordings && pwd )}" $(BIN)/pytest -q -m "not e2e and not emulator"
+	@METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$( [ -d ../shared/recordings ] && cd ../shared/recordings && pwd )}" $(BIN)/pytest -q -m "e2e or emulator"
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+lock:
+	@$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --extra lab --extra keyring --extra vault --group dev \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url -q -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

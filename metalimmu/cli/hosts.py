@@ -1,0 +1,117 @@
+"""`host list | show | inspect`, `power`, `prove`, `release`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from metalimmu.cli.output import emit, output_option, site_option
+
+
+@click.group()
+def host() -> None:
+    """Hosts: servers and switches of the site."""
+
+
+@host.command("list")
+@site_option
+@click.option(
+    "-l", "--selector", metavar="KEY=VALUE,…", help="Labels, and pool, role, rack, model, image, state, proof."
+)
+@output_option
+def list_(site: Path, selector: str | None, fmt: str) -> None:
+    """List hosts with state, proof and image."""
+    from metalimmu.service import hosts
+    from metalimmu.service.site import OpenSite
+
+    rows = hosts.rows(OpenSite(site), selector)
+    emit(
+        rows,
+        ["name", "state", "proof", "image", "wanted", "quarantine"],
+        fmt,
+        wide=["role", "pool", "power", "serial", "bmc", "error"],
+    )
+
+
+@host.command()
+@site_option
+@click.argument("name")
+@output_option
+def show(site: Path, name: str, fmt: str) -> None:
+    """Show all that is known of a host, with the evidence of its proof."""
+    import yaml
+
+    from metalimmu.service import hosts
+    from metalimmu.service.site import OpenSite
+
+    found = hosts.show(OpenSite(site), name)
+    if fmt == "json":
+        emit([found], [], fmt)
+    else:
+        click.echo(
+            yaml.safe_dump(
+                {k: v for k, v in found.items() if v not in (None, [], {})}, sort_keys=False, allow_unicode=True
+            ),
+            nl=False,
+        )
+
+
+@host.command()
+@site_option
+@click.argument("name")
+@output_option
+def inspect(site: Path, name: str, fmt: str) -> None:
+    """Read the host's BMC now, writing nothing: identity, power, media, disks, firmware, BIOS."""
+    import msgspec
+
+    from metalimmu.service import hosts
+    from metalimmu.service.site import OpenSite
+
+    found = hosts.inspect(OpenSite(site), name)
+    emit([msgspec.to_builtins(found)], [], fmt if fmt == "json" else "yaml")
+
+
+@click.command()
+@site_option
+@click.argument("verb", type=click.Choice(["on", "off", "reset", "status"]))
+@click.argument("name")
+@click.option("--graceful", is_flag=True, help="Ask the system to shut down or restart.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+def power(site: Path, verb: str, name: str, graceful: bool, yes: bool) -> None:
+    """Switch a host on or off, reset it, or ask for its power state; waits until it is so."""
+    from metalimmu.service import hosts
+    from metalimmu.service.site import OpenSite
+
+    opened = OpenSite(site)
+    if verb == "status":
+        click.echo(f"{name}: {hosts.power_status(opened, name)}")
+        return
+    if verb in ("off", "reset") and not yes:
+        click.confirm(f"Power {verb} of {name}: what runs there is lost. Go on?", abort=True)
+    click.echo(f"{name}: {hosts.power(opened, name, verb, graceful=graceful)}")
+
+
+@click.command()
+@site_option
+@click.argument("name")
+def prove(site: Path, name: str) -> None:
+    """Ask HOST again which image it runs; the answer is recorded, whatever it is."""
+    from metalimmu.service.proof import prove as ask
+    from metalimmu.service.site import OpenSite
+
+    said = ask(OpenSite(site), name)
+    click.echo(f"{name}: {said}")
+
+
+@click.command()
+@site_option
+@click.argument("name")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; kept in the history.")
+def release(site: Path, name: str, reason: str) -> None:
+    """End the quarantine of HOST. It becomes unproven, never proven: only a reimage or `prove` proves."""
+    from metalimmu.service import hosts
+    from metalimmu.service.site import OpenSite
+
+    hosts.release(OpenSite(site), name, reason)
+    click.echo(f"{name}: released, unproven")

@@ -1,0 +1,191 @@
+"""`plan`, `reimage`, `rollback`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metalimmu.cli.output import output_option, site_option
+
+if TYPE_CHECKING:
+    from metalimmu.plan.types import Plan
+    from metalimmu.service.site import OpenSite
+
+
+def _image_option(function: Any) -> Any:
+    return click.option("--image", metavar="NAME@VERSION", help="Another image than the role's.")(function)
+
+
+@click.command()
+@site_option
+@click.argument("host")
+@_image_option
+@click.option("--force", is_flag=True, help="Plan it even where the host is proven at this image.")
+@output_option
+def plan(site: Path, host: str, image: str | None, force: bool, fmt: str) -> None:
+    """Print what a reimage of HOST would do: changes, requests to the BMC, boots, time and bytes. Writes nothing."""
+    from metalimmu.service.planning import plan_host
+    from metalimmu.service.site import OpenSite
+
+    opened = OpenSite(site)
+    made = plan_host(opened, host, image=image, force=force)
+    if fmt in ("json", "yaml"):
+        from metalimmu.cli.output import emit
+
+        emit([made.encode()], [], fmt)
+    else:
+        _print_plan(made, wide=fmt == "wide")
+
+
+def _write_options(function: Any) -> Any:
+    for option in (
+        click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+        click.option("--allow-protected", is_flag=True, help="Go on for a protected host; needs --reason."),
+        click.option("--reason", metavar="TEXT", help="Kept in the history."),
+        click.option("--no-wait", is_flag=True, help="Queue it for a running worker and return."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@site_option
+@click.argument("host")
+@_image_option
+@click.option("--force", is_flag=True, help="Reimage even where the host is proven at this image.")
+@_write_options
+def reimage(site: Path, host: str, image: str | None, force: bool, **options: Any) -> None:
+    """Erase HOST, write its image, boot it, and prove that it runs.
+
+    A host that is already proven at this image is left alone. Killed or interrupted at any point, the run goes on
+    with `metalimmu run resume`.
+    """
+    from metalimmu.service.site import OpenSite
+
+    _go(OpenSite(site), host, image=image, force=force, verb="reimage", **options)
+
+
+@click.command()
+@site_option
+@click.argument("host")
+@click.option("--hold", is_flag=True, help="Write holds.yaml, so that the site says what the host runs.")
+@_write_options
+def rollback(site: Path, host: str, hold: bool, **options: Any) -> None:
+    """Reimage HOST to the image that it had before."""
+    from metalimmu.errors import UsageError
+    from metalimmu.service.planning import rollback_image
+    from metalimmu.service.rollback import write_hold
+    from metalimmu.service.site import OpenSite
+
+    opened = OpenSite(site)
+    if hold and not options["reason"]:
+        raise UsageError("--hold needs --reason TEXT: a hold without a reason outlives whoever made it")
+    image = rollback_image(opened, host)
+    _go(opened, host, image=image, force=False, verb="rollback", **options)
+    if hold:
+        click.echo(f"held: {write_hold(opened, host, image, options['reason'])}")
+    elif opened.spec(host).image != image:
+        click.echo(
+            f"note: the role wants {opened.spec(host).image}; the next plan will bring it back (--hold keeps {image})"
+        )
+
+
+def _go(
+    site: OpenSite,
+    host: str,
+    *,
+    image: str | None,
+    force: bool,
+    verb: str,
+    yes: bool,
+    allow_protected: bool,
+    reason: str | None,
+    no_wait: bool,
+) -> None:
+    from metalimmu.service.planning import check_guards, plan_host
+    from metalimmu.service.runs import submit
+
+    made = plan_host(site, host, image=image, verb=verb, force=force)
+    if made.nothing:
+        click.echo(made.why)
+        return
+    check_guards(made, allow_protected=allow_protected, reason=reason)
+    _print_plan(made)
+    if not yes:
+        click.confirm(f"\nErase {host} and write {made.image.ref}?", abort=True)
+    record = submit(site, made, options={"reason": reason} if reason else {})
+    click.echo(f"run {record.id}")
+    if not no_wait:
+        work(site, record.id)
+
+
+def work(site: OpenSite, run: str) -> None:
+    """Execute, or wait for the worker that does; then say how it ended. Raises StepFailed when the run failed."""
+    from metalimmu.cli.watch import follow, summary
+    from metalimmu.errors import StepFailed
+    from metalimmu.service.worker import Worker
+    from metalimmu.store.records import RunStatus
+
+    worker = Worker(site)
+    try:
+        if not worker.try_start():
+            click.echo(f"waiting: {worker.holder()} is this site's worker and executes the run")
+        for other in worker.resumed:
+            if other != run:
+                click.echo(f"also going on with run {other}, whose worker died")
+        record = follow(site, run, tick=lambda: _tick(worker))
+    except KeyboardInterrupt:
+        _interrupted(site, worker, run)
+        raise
+    finally:
+        worker.stop()
+    summary(site, record)
+    if record.status is RunStatus.interrupted:
+        raise StepFailed(f"run {run} was interrupted", hint=f"`metalimmu run resume {run}` finishes it")
+    if record.status is not RunStatus.succeeded:
+        error = record.error
+        raise StepFailed(
+            f"run {run} {record.status}: {error.message if error else ''}", hint=error.hint if error else ""
+        )
+
+
+def _tick(worker: Any) -> None:
+    worker.try_start()
+
+
+def _interrupted(site: OpenSite, worker: Any, run: str) -> None:
+    from metalimmu.service.runs import interrupt
+
+    left = worker.interrupt() if worker.working else []
+    if worker.working and run not in left:
+        interrupt(site, run)
+    if worker.working:
+        click.echo(f"\ninterrupted; the machine is left as it is. `metalimmu run resume {run}` finishes it", err=True)
+    else:
+        click.echo(f"\nno longer watching; another process executes run {run}", err=True)
+
+
+def _print_plan(made: Plan, *, wide: bool = False) -> None:
+    click.echo(f"{made.verb} {made.host}: {made.why}")
+    if made.nothing:
+        return
+    click.echo(f"  image     {made.previous or 'unknown'} -> {made.image.ref}  ({made.image.digest[:19]}…)")
+    click.echo(f"  method    {made.method}, slot {made.slot.id if made.slot else '-'}")
+    click.echo(
+        f"  boots     {made.boots}    time about {made.seconds / 60:.0f} min    transfer about {made.transfer / 1e6:.1f} MB of {made.image.all_bytes / 1e6:.1f} MB"
+    )
+    for warning in made.warnings:
+        click.echo(f"  note      {warning}")
+    click.echo("  steps")
+    for step in made.steps:
+        click.echo(
+            f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {step.limit / 60:.0f} min"
+        )
+        for request in step.requests:
+            click.echo(
+                f"               {request.method} {request.path}" + (f" {request.body}" if wide or request.body else "")
+            )
+        for request in step.if_needed:
+            click.echo(f"               if needed: {request.method} {request.path} {request.body}")

@@ -1,0 +1,147 @@
+"""Follow a run: live on a terminal, plain lines otherwise. Reads the store only, so any process may watch any run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from metalimmu.log import redact
+from metalimmu.plan.reimage import TITLES
+from metalimmu.store.records import FINAL, Outcome, RunRecord, RunStatus, StepRecord
+
+if TYPE_CHECKING:
+    from metalimmu.service.site import OpenSite
+
+_LOOK = 0.3  # seconds
+_MARK = {Outcome.done: "ok", Outcome.skipped: "already", Outcome.failed: "FAILED"}
+
+
+def follow(site: OpenSite, run: str, *, tick: Callable[[], None] = lambda: None) -> RunRecord:
+    """Print each step as it ends, until the run does or is interrupted. `tick` is called between looks."""
+    printed: set[int] = set()
+    with _line() as line:
+        while True:
+            record = site.store.run(run)
+            for step in site.store.steps(run):
+                if step.outcome is not Outcome.running and step.seq not in printed:
+                    printed.add(step.seq)
+                    line.say(_finished(step))
+                elif step.outcome is Outcome.running:
+                    line.show(step, _progress(site, run, step))
+            if record.status in FINAL or record.status is RunStatus.interrupted:
+                return record
+            tick()
+            time.sleep(_LOOK)
+
+
+def summary(site: OpenSite, record: RunRecord) -> None:
+    """The table at the end: step, seconds, bytes over the network, proof."""
+    from metalimmu.cli.output import emit
+
+    steps = site.store.steps(record.id)
+    rows: list[dict[str, Any]] = [
+        {
+            "step": s.name,
+            "seconds": f"{s.seconds or 0:.1f}",
+            "bytes": f"{s.bytes:,}" if s.bytes else "",
+            "proof": redact(s.summary),
+        }
+        for s in steps
+    ]
+    total = sum(s.bytes for s in steps)
+    host = site.store.host(record.host)
+    rows.append(
+        {
+            "step": "TOTAL",
+            "seconds": f"{sum(s.seconds or 0 for s in steps):.1f}",
+            "bytes": f"{total:,}",
+            "proof": f"{host.image or '-'}: {host.proof}"
+            if record.status is RunStatus.succeeded
+            else str(record.status),
+        }
+    )
+    click.echo()
+    emit(rows, ["step", "seconds", "bytes", "proof"], "table", name="step")
+
+
+def _finished(step: StepRecord) -> str:
+    size = f"  {step.bytes / 1e6:.1f} MB" if step.bytes else ""
+    return f"{_MARK[step.outcome]:>8}  {TITLES.get(step.name, step.name):<34} {step.seconds or 0:7.1f} s{size}  {redact(step.summary)}"
+
+
+def _progress(site: OpenSite, run: str, step: StepRecord) -> tuple[str, float | None]:
+    """Words and a share from 0 to 1 of what the machine does now."""
+    if step.name not in ("write", "verify", "config"):
+        return "", None
+    d = site.store.deployment(run)
+    p = d.progress
+    if p is None or not p.total:
+        return "", None
+    passed = max(time.time() - (d.checked_in or step.started), 0.1)
+    rate = p.done / max(time.time() - step.started, 0.1)
+    left = (p.total - p.done) / rate if rate > 0 else 0.0
+    return f"{p.phase} {rate / 1e6:.0f} MB/s, {left:.0f} s left, {passed:.0f} s since check-in", p.done / p.total
+
+
+class _Plain:
+    """No terminal: a line when a step begins and one when it ends."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        click.echo(text)
+
+    def show(self, step: StepRecord, _progress: tuple[str, float | None]) -> None:
+        if step.seq != self._shown:
+            self._shown = step.seq
+            click.echo(f"{'...':>8}  {TITLES.get(step.name, step.name)}")
+
+
+class _Live:
+    """A terminal: finished steps scroll up, the present one has a spinner, a bar and its speed."""
+
+    def __enter__(self) -> Self:
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[words]}"),
+            TimeElapsedColumn(),
+            transient=True,
+        )
+        self._progress.start()
+        self._task: Any = None
+        self._seq = -1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def show(self, step: StepRecord, progress: tuple[str, float | None]) -> None:
+        words, share = progress
+        if step.seq != self._seq:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._seq = step.seq
+            self._task = self._progress.add_task(TITLES.get(step.name, step.name), total=None, words="")
+        self._progress.update(self._task, words=words, total=1.0 if share is not None else None, completed=share or 0.0)
+
+
+def _line() -> _Plain | _Live:
+    return _Live() if sys.stdout.isatty() else _Plain()

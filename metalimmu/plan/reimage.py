@@ -1,0 +1,242 @@
+"""What a reimage changes, in which steps, with how many boots: pure.
+
+Two boots, and no fewer are possible: into the ramdisk by the BMC, into the new system by the agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from metalimmu.desired.types import HostSpec
+from metalimmu.errors import BmcUnsupported, ImageError, ImageRevoked
+from metalimmu.lifecycle import Proof, State
+from metalimmu.observed.types import BootOverride, MediaSlot, PowerState, SystemIdentity, WriteRequest
+from metalimmu.plan.types import Finding, ImageFacts, Plan, PlanStep, Word
+
+MEDIA_URL = "<media URL of the deployment>"
+
+# Seconds, until a host's own history says better: servers need minutes in POST.
+_ESTIMATE = {
+    "preflight": 5.0,
+    "media": 1.0,
+    "insert": 10.0,
+    "override": 5.0,
+    "power": 10.0,
+    "check-in": 240.0,
+    "config": 2.0,
+    "eject": 10.0,
+    "boot": 5.0,
+    "report": 240.0,
+    "prove": 5.0,
+}
+_WRITE_RATE = 200e6  # bytes per second, with the read-back
+
+TITLES = {
+    "preflight": "look at host, image and config",
+    "media": "prepare boot media and deployment",
+    "insert": "insert virtual media",
+    "override": "boot once from the media",
+    "power": "start the machine",
+    "check-in": "ramdisk checks in",
+    "write": "write the image",
+    "verify": "read the disk back",
+    "config": "write run-time config",
+    "eject": "eject media, clear the override",
+    "boot": "let the machine boot its disk",
+    "report": "new system reports",
+    "prove": "prove and record",
+}
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """What the store remembers of the host."""
+
+    state: State = State.enrolled
+    proof: Proof = Proof.unproven
+    image: str | None = None
+    digest: str | None = None
+    quarantined: str = ""
+    seconds: dict[str, float] = {}  # by step, of this host's last run
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the BMC said just now."""
+
+    identity: SystemIdentity
+    power: PowerState
+    boot: BootOverride
+    media: tuple[MediaSlot, ...]
+
+
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """Writes per step, from a rehearsal of the driver."""
+
+    will: dict[str, tuple[WriteRequest, ...]] = {}
+    may: dict[str, tuple[WriteRequest, ...]] = {}
+
+
+def choose_slot(media: tuple[MediaSlot, ...]) -> MediaSlot:
+    """A slot that takes a CD: an empty one first, then the lowest id. Raises BmcUnsupported."""
+    fit = sorted((m for m in media if m.takes_cd), key=lambda m: (m.inserted is True, len(m.id), m.id))
+    if not fit:
+        have = ", ".join(f"{m.id} ({'/'.join(m.media_types) or 'no types'})" for m in media) or "none at all"
+        raise BmcUnsupported(
+            f"the BMC offers no virtual CD; it has: {have}",
+            hint="check the BMC's licence for virtual media; booting over the network comes with another boot method",
+        )
+    return fit[0]
+
+
+def check_image(spec: HostSpec, image: ImageFacts) -> None:
+    """Raises ImageError when this image can never be right for this host."""
+    if image.revoked:
+        raise ImageRevoked(f"{image.ref} is revoked: {image.revoked}")
+    if image.kind != "disk":
+        raise ImageError(f"{image.ref} is of kind {image.kind}", hint="a reimage writes images of kind disk")
+    if image.architecture != "x86_64":
+        raise ImageError(
+            f"{image.ref} is for {image.architecture}, and {spec.name} is x86_64",
+            hint="build the image for x86_64; other architectures are not supported yet",
+        )
+    if spec.firmware not in image.firmware:
+        raise ImageError(
+            f"{image.ref} boots by {', '.join(image.firmware) or 'no firmware known to us'}, but {spec.name} boots by {spec.firmware}",
+            hint="set `firmware:` of the role to what the image can, or build the image for both",
+        )
+    if spec.digest and spec.digest != image.digest and spec.image == image.ref:
+        raise ImageError(
+            f"images.lock pins {image.ref} to {spec.digest[:19]}…, the store holds {image.digest[:19]}…",
+            hint="somebody made another image under this name: find out who, then correct images.lock",
+        )
+
+
+def findings(spec: HostSpec, image: ImageFacts, memory: Memory, seen: Seen) -> tuple[Finding, ...]:
+    now = memory.image or ""
+    if memory.digest is None:
+        image_word = Word.unknown
+    else:
+        image_word = Word.match if memory.digest == image.digest else Word.differs
+    serial = seen.identity.serial
+    if not spec.serial or not serial:
+        serial_word = Word.unknown
+    else:
+        serial_word = Word.match if serial == spec.serial else Word.differs
+    return (
+        Finding(setting="image", word=image_word, expected=image.ref, actual=now, source="store"),
+        Finding(
+            setting="proof",
+            word=Word.match if memory.proof is Proof.proven else Word.unknown,
+            expected="proven",
+            actual=memory.proof,
+        ),
+        Finding(
+            setting="serial", word=serial_word, expected=spec.serial or "", actual=serial, source=seen.identity.uri
+        ),
+    )
+
+
+def plan_reimage(
+    spec: HostSpec,
+    image: ImageFacts,
+    memory: Memory,
+    seen: Seen,
+    *,
+    verb: str = "reimage",
+    transfer: int,
+    requests: Requests,
+    slot: MediaSlot,
+    force: bool = False,
+    now: float = 0.0,
+) -> Plan:
+    """The whole plan, or one without steps when the host is already proven at this image."""
+    found = findings(spec, image, memory, seen)
+    already = memory.digest == image.digest and memory.proof is Proof.proven and memory.state is State.active
+    if already and not memory.quarantined and not force:
+        why = f"{spec.name} is already proven at {image.ref}; --force reimages it all the same"
+        steps: tuple[PlanStep, ...] = ()
+    else:
+        why = _why(spec, image, memory, force=force)
+        steps = _steps(spec, image, memory, requests)
+    return Plan(
+        verb=verb,
+        host=spec.name,
+        spec=spec,
+        image=image,
+        previous=memory.image,
+        previous_digest=memory.digest,
+        method="virtual-media",
+        why=why,
+        findings=found,
+        steps=steps,
+        transfer=transfer if steps else 0,
+        slot=slot,
+        warnings=tuple(_warnings(spec, seen, memory)),
+        created=now,
+    )
+
+
+def _why(spec: HostSpec, image: ImageFacts, memory: Memory, *, force: bool) -> str:
+    if memory.quarantined:
+        return f"{spec.name} is in quarantine ({memory.quarantined}); a proven reimage ends that"
+    if memory.digest is None:
+        return f"nothing is known of what {spec.name} carries; {image.ref} is wanted"
+    if memory.digest != image.digest:
+        return f"{spec.name} carries {memory.image}, {image.ref} is wanted"
+    if memory.proof is not Proof.proven:
+        return f"{spec.name} carries {image.ref}, unproven"
+    return "--force" if force else f"{spec.name} is {memory.state}"
+
+
+def _warnings(spec: HostSpec, seen: Seen, memory: Memory) -> list[str]:
+    said = []
+    if not spec.tls.verify:
+        said.append("TLS to the BMC is not verified (tls.verify: false)")
+    if not spec.serial:
+        said.append("the host document has no serial: the machine is known only by its BMC and NICs")
+    if seen.power is PowerState.on:
+        said.append("the machine is on and will be reset without a shutdown")
+    if not seen.boot.once_allowed:
+        said.append(
+            "the BMC knows no one-time override: it is set continuously and cleared before the machine boots its disk"
+        )
+    if spec.held is not None:
+        said.append(f"held at {spec.held.image} since {spec.held.since}: {spec.held.reason}")
+    if spec.proof.by == "none":
+        said.append("the role asks for no proof: the host will be active but unproven")
+    if memory.digest is None:
+        said.append("the disk's content is not known to us: everything is written")
+    return said
+
+
+def _steps(spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests) -> tuple[PlanStep, ...]:
+    lim = spec.limits
+    write = image.size / _WRITE_RATE
+    limit: Mapping[str, float] = {
+        "insert": lim["media"],
+        "override": lim["media"],
+        "power": lim["power"],
+        "check-in": lim["check_in"],
+        "write": 24 * 3600.0,  # ends by lim["stall"] without progress
+        "verify": 24 * 3600.0,
+        "config": lim["stall"],
+        "eject": lim["media"] + lim["bmc"],
+        "boot": lim["power"],
+        "report": lim["phone_home"],
+        "prove": lim["bmc"],
+    }
+    estimate = {**_ESTIMATE, "write": write, "verify": write / 2, **memory.seconds}
+    names = [n for n in TITLES if n != "report" or spec.proof.by != "none"]
+    return tuple(
+        PlanStep(
+            name=n,
+            title=TITLES[n],
+            limit=limit.get(n, lim["bmc"]),
+            seconds=round(estimate[n], 1),
+            boots=1 if n in ("power", "boot") else 0,
+            requests=requests.will.get(n, ()),
+            if_needed=requests.may.get(n, ()),
+        )
+        for n in names
+    )

@@ -1,0 +1,102 @@
+"""A plan: data, complete, and what gets executed. How it came about does not influence the run."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from metalimmu.desired.types import HostSpec
+from metalimmu.observed.types import MediaSlot, WriteRequest
+
+
+class Word(StrEnum):
+    """What a comparison found. Never a boolean."""
+
+    match = "match"
+    differs = "differs"
+    staged = "staged"  # the right value waits for a reboot
+    job_running = "job-running"
+    missing = "missing"
+    unknown = "unknown"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    setting: str
+    word: Word
+    expected: str = ""
+    actual: str = ""
+    reason: str = ""  # of unknown, or a sentence that helps
+    source: str = ""  # URI or "store"
+
+
+class PlanStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One step. `requests` are the writes that it sends to the BMC; `if_needed` those it sends only where the BMC has
+    not done it by itself (a one-time override that the boot has used up).
+    """
+
+    name: str
+    title: str
+    limit: float  # seconds, after which the step has failed
+    seconds: float  # estimated
+    boots: int = 0
+    requests: tuple[WriteRequest, ...] = ()
+    if_needed: tuple[WriteRequest, ...] = ()
+
+
+class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan must know of an image. Bytes are compressed, as they travel."""
+
+    ref: str
+    digest: str
+    kind: str
+    architecture: str
+    firmware: tuple[str, ...]
+    size: int
+    all_bytes: int
+    build_id: str = ""
+    revoked: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """`steps` empty: nothing is to do, and `why` says the reason."""
+
+    verb: str  # reimage | rollback
+    host: str
+    spec: HostSpec
+    image: ImageFacts
+    previous: str | None  # name@version on the machine now, as far as we know
+    previous_digest: str | None
+    method: str  # virtual-media
+    why: str
+    findings: tuple[Finding, ...]
+    steps: tuple[PlanStep, ...]
+    transfer: int  # bytes over the machine's network, estimated
+    slot: MediaSlot | None = None
+    warnings: tuple[str, ...] = ()
+    created: float = 0.0
+
+    @property
+    def nothing(self) -> bool:
+        return not self.steps
+
+    @property
+    def boots(self) -> int:
+        return sum(s.boots for s in self.steps)
+
+    @property
+    def seconds(self) -> float:
+        return sum(s.seconds for s in self.steps)
+
+    def step(self, name: str) -> PlanStep:
+        return next(s for s in self.steps if s.name == name)
+
+    def encode(self) -> dict[str, Any]:
+        """As the store keeps it, and as `plan -o json` prints it."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    @classmethod
+    def decode(cls, data: dict[str, Any]) -> Plan:
+        return msgspec.convert(data, cls)

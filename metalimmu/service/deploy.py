@@ -1,0 +1,186 @@
+"""Between a run and the boot service: what a deployment is made of, and what its machine is served."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from metalimmu.boot import tls
+from metalimmu.boot.changes import Changes
+from metalimmu.boot.http import BootService
+from metalimmu.boot.media import SplicedIso, slot
+from metalimmu.boot.tokens import SiteKey
+from metalimmu.desired.render import digest, render
+from metalimmu.service.outside import ask_ssh
+from metalimmu.store.records import DeploymentRecord
+from metalimmu.wire.messages import Assignment, Boot, ConfigFile, RootDisk, RunTimeConfig
+
+if TYPE_CHECKING:
+    from metalimmu.boot.ports import Deployment
+    from metalimmu.desired.types import HostSpec
+    from metalimmu.plan.types import Plan
+    from metalimmu.service.site import OpenSite
+
+PROOF_FILE = "metalimmu.json"
+
+
+class BootSide:
+    """Fits the workflow's Protocols (Media, Images, Deployments) and the boot service's (Content)."""
+
+    def __init__(self, site: OpenSite) -> None:
+        self._site = site
+        self._urls = site.docs.site.urls
+        self._tls = tls.ensure(site.state / "tls", self._urls.machines)
+        self._key = SiteKey.at(site.state / "tls" / "site.key")
+        self._changes = Changes()
+        self._lock = Lock()
+        self._service = BootService(
+            self._urls,
+            site.docs.site.listen,
+            tls=self._tls,
+            key=self._key,
+            deployments=site.store,
+            images=site.catalogue,
+            content=self,
+            changes=self._changes,
+        )
+
+    def start(self) -> None:
+        """Raises MetalimmuError: a port is taken, a certificate cannot be read."""
+        self._service.start()
+
+    def stop(self) -> None:
+        self._service.stop()
+
+    # workflows.context.Media
+
+    def media_url(self, deployment: str) -> str:
+        return f"{self._urls.bmc.rstrip('/')}/m/{self._key.secret('media', deployment)}/boot.iso"
+
+    def is_media_of(self, deployment: str, image: str) -> bool:
+        return self._key.secret("media", deployment) in image.lower()
+
+    def wait(self, deployment: str, seconds: float) -> None:
+        self._changes.wait(deployment, seconds)
+
+    # workflows.context.Images
+
+    def missing(self, digest: str) -> list[str]:
+        """Chunks of the image that are not in the store. Each is hashed by the agent: here it is enough that they are there."""
+        image = self._site.catalogue.by_digest(digest)
+        if image is None:
+            return [digest]
+        return [c for c in sorted(image.manifest.distinct()) if not self._site.catalogue.chunk_path(c).is_file()]
+
+    # workflows.context.Outside
+
+    def ask(self, spec: HostSpec) -> dict[str, str] | None:
+        return ask_ssh(spec, self._site.folder)
+
+    # workflows.context.Deployments
+
+    def create(self, run: str, plan: Plan, fence: int) -> None:
+        """Record what the machine must become. Doing it twice is the same as once."""
+        record = self._site.store.host(plan.host)
+        spec = plan.spec
+        files = render(spec, controller=self._controller(run))
+        config = RunTimeConfig(files=tuple(ConfigFile(k, v) for k, v in sorted(files.items())), digest=digest(files))
+        assignment = Assignment(
+            deployment=run,
+            fence=fence,
+            stage="write",
+            image=plan.image.ref,
+            digest=plan.image.digest,
+            chunk_base="",
+            serial=spec.serial or "",
+            uuid="",
+            nics=spec.nics,
+            root_disk=RootDisk(**spec.root_disk),  # type: ignore[arg-type]
+            previous_digest=record.digest if self._known(record.digest) else None,
+            wipe_signatures=spec.wipe_signatures,
+            host=plan.host,
+            efi_label=f"metalimmu {plan.image.ref}",
+            own_efi_entries=record.efi_entries,
+        )
+        served = self._with_proof(run, config)
+        hashes = self._key.hashes(run)
+        self._site.store.add_deployment(
+            DeploymentRecord(
+                id=run,
+                run=run,
+                host=plan.host,
+                token_hash=hashes["token_hash"],
+                proof_hash=hashes["proof_hash"],
+                media_hash=hashes["media_hash"],
+                chunk_hash=hashes["chunk_hash"],
+                assignment=assignment,
+                fence=fence,
+                config=config,
+                config_digest=served.digest,
+                created=plan.created,
+            )
+        )
+
+    def _known(self, digest: str | None) -> bool:
+        return bool(digest) and self._site.catalogue.by_digest(str(digest)) is not None
+
+    def _controller(self, deployment: str) -> dict[str, Any]:
+        return {"url": self._urls.machines.rstrip("/"), "deployment": deployment}
+
+    # boot.ports.Content
+
+    def media(self, deployment: Deployment) -> SplicedIso:
+        plan = self._plan(deployment.id)
+        ramdisk = self._site.ramdisk(plan.spec.ramdisk)
+        boot = Boot(
+            url=self._urls.machines.rstrip("/"),
+            token=self._key.secret("agent", deployment.id),
+            pin=self._tls.pin,
+            deployment=deployment.id,
+            network=boot_network(plan.spec),
+        )
+        return SplicedIso(ramdisk.iso, ramdisk.slot_offset, slot(boot, ramdisk.slot_size))
+
+    def config(self, deployment: Deployment) -> RunTimeConfig:
+        record = self._site.store.deployment(deployment.id)
+        return self._with_proof(deployment.id, record.config or RunTimeConfig(files=(), digest=""))
+
+    def _plan(self, run: str) -> Plan:
+        from metalimmu.plan.types import Plan
+
+        return Plan.decode(self._site.store.run(run).plan)
+
+    def _with_proof(self, deployment: str, config: RunTimeConfig) -> RunTimeConfig:
+        """The proof unit's file is made when it is served: its token is kept nowhere."""
+        proof = {
+            "url": self._urls.machines.rstrip("/"),
+            "token": self._key.secret("proof", deployment),
+            "pin": self._tls.pin,
+            "certificate": self._tls.pem,
+            "config_digest": config.digest,
+        }
+        files = (*config.files, ConfigFile(PROOF_FILE, json.dumps(proof, indent=1, sort_keys=True)))
+        return replace(config, files=files, digest=digest({f.path: f.content for f in files}))
+
+
+def boot_network(spec: HostSpec) -> dict[str, str]:
+    """How the ramdisk reaches us: the host's own static address, or nothing for DHCP. A bond is used by its first NIC:
+    LACP with fallback, or the switch port in its individual state, is what carries a ramdisk.
+    """
+    net = spec.network
+    if not net.address:
+        return {}
+    macs = net.nics or list(spec.nics)
+    found = {
+        "address": net.address,
+        "gateway": net.gateway
+        or next((r.via for r in net.routes if re.fullmatch(r"default|0\.0\.0\.0/0|::/0", r.to)), ""),
+        "dns": " ".join(net.dns),
+        "mac": macs[0] if macs else "",
+        "vlan": str(net.vlan or ""),
+        "mtu": str(net.mtu or ""),
+    }
+    return {k: v for k, v in found.items() if v}

@@ -1,0 +1,160 @@
+"""Hosts: list, show, inspect, power, release."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from metalimmu.desired.resolve import resolve_all
+from metalimmu.errors import BmcError, LeaseHeld, ReadOnlyMode, UsageError
+from metalimmu.observed.types import Inventory, PowerAction, PowerState
+from metalimmu.service.runs import who
+
+if TYPE_CHECKING:
+    from metalimmu.service.site import OpenSite
+
+
+def rows(site: OpenSite, selector: str | None = None) -> list[dict[str, Any]]:
+    """One row per host of the site, with what the store remembers. `selector` may also ask for image, state, proof."""
+    from metalimmu.desired.selector import select
+
+    known = site.store.hosts()
+    specs = resolve_all(site.docs, root=site.folder)
+    found: list[dict[str, Any]] = []
+    for name, spec in specs.items():
+        record = known.get(name)
+        found.append(
+            {
+                "name": name,
+                "state": str(record.state) if record else "enrolled",
+                "proof": str(record.proof) if record else "unproven",
+                "image": record.image if record else None,
+                "wanted": spec.image,
+                "quarantine": record.quarantine.reason if record and record.quarantine else None,
+                "power": record.power if record else None,
+                "role": spec.role,
+                "pool": spec.pool,
+                "bmc": spec.bmc,
+                "serial": spec.serial,
+                "digest": record.digest if record else None,
+                "previous": record.previous_image if record else None,
+                "error": record.error.message if record and record.error else None,
+                "labels": spec.labels,
+            }
+        )
+    if selector:
+        labels = {
+            r["name"]: {**r["labels"], **{k: str(r[k]) for k in ("image", "state", "proof") if r[k]}} for r in found
+        }
+        chosen = set(select(labels, selector))
+        found = [r for r in found if r["name"] in chosen]
+    return found
+
+
+def _labels(row: dict[str, Any]) -> dict[str, str]:
+    return {**row["labels"], **{k: str(row[k]) for k in ("image", "state", "proof") if row[k]}}
+
+
+def show(site: OpenSite, host: str) -> dict[str, Any]:
+    """Everything known of a host, evidence included."""
+    spec = site.spec(host)
+    record = site.store.host(host)
+    lease = site.store.lease(host)
+    runs = site.store.runs(host=host, limit=5)
+    return {
+        "name": host,
+        "state": str(record.state),
+        "proof": str(record.proof),
+        "image": record.image,
+        "digest": record.digest,
+        "wanted": spec.image,
+        "held": msgspec.to_builtins(spec.held) if spec.held else None,
+        "previous": record.previous_image,
+        "quarantine": msgspec.to_builtins(record.quarantine) if record.quarantine else None,
+        "error": msgspec.to_builtins(record.error) if record.error else None,
+        "power": record.power,
+        "bmc": spec.bmc,
+        "serial": spec.serial,
+        "role": spec.role,
+        "pool": spec.pool,
+        "labels": spec.labels,
+        "protected": spec.protected,
+        "lease": f"run {lease.run} of {lease.holder}" if lease and lease.run else None,
+        "runs": [{"id": r.id, "verb": r.verb, "status": str(r.status)} for r in runs],
+        "evidence": record.proof_evidence,
+    }
+
+
+def inspect(site: OpenSite, host: str) -> Inventory:
+    """Read the BMC now, without writing; kept as an observation."""
+    spec = site.spec(host)
+    with site.connect(spec, mode="read-only") as bmc:
+        found = bmc.inventory()
+    site.store.observe(host, "inventory", msgspec.to_builtins(msgspec.structs.replace(found, requests=0)))
+    return found
+
+
+def power_status(site: OpenSite, host: str) -> PowerState:
+    with site.connect(site.spec(host), mode="read-only") as bmc:
+        state = bmc.power_state()
+    site.store.update_host(host, power=str(state), power_at=time.time())
+    return state
+
+
+_ASKED = {
+    "on": (PowerAction.on, PowerState.on),
+    "off": (PowerAction.force_off, PowerState.off),
+    "reset": (PowerAction.force_restart, PowerState.on),
+}
+
+
+def power(site: OpenSite, host: str, verb: str, *, graceful: bool = False) -> PowerState:
+    """Ask for `on`, `off` or `reset`, and wait until it is so. Raises LeaseHeld while a run works on the host."""
+    spec = site.spec(host)
+    if spec.mode != "read-write":
+        raise ReadOnlyMode(f"{host}: mode is read-only, power is not changed")
+    lease = site.store.lease(host)
+    if lease is not None and lease.run:
+        raise LeaseHeld(f"run {lease.run} of {lease.holder} works on {host}")
+    action, wanted = _ASKED[verb]
+    if graceful and verb == "off":
+        action = PowerAction.graceful_shutdown
+    if graceful and verb == "reset":
+        action = PowerAction.graceful_restart
+    with site.connect(spec) as bmc:
+        now = bmc.power_state()
+        if verb != "reset" and now is wanted:
+            return now
+        if verb == "reset" and now is PowerState.off:
+            raise UsageError(f"{host} is off: there is nothing to reset", hint=f"`metalimmu power on {host}`")
+        bmc.set_power(action)
+        site.store.add_event(host, "power", f"{action} asked by {who()}")
+        deadline = time.monotonic() + spec.limits["power"]
+        while (now := bmc.power_state()) is not wanted:
+            if time.monotonic() > deadline:
+                raise BmcError(
+                    f"{host}: {action} was accepted, and power is still {now} after {spec.limits['power']:.0f} s",
+                    hint="a graceful action needs a system that listens; try without --graceful, and look at the BMC's log",
+                )
+            time.sleep(0.5)
+    site.store.update_host(host, power=str(now), power_at=time.time())
+    return now
+
+
+def release(site: OpenSite, host: str, reason: str) -> None:
+    """End a quarantine, as unproven: only a proof proves."""
+    from metalimmu.lifecycle import Proof
+
+    site.spec(host)
+    record = site.store.host(host)
+    if record.quarantine is None:
+        raise UsageError(f"{host} is not in quarantine", hint=f"`metalimmu host show {host}`")
+    site.store.update_host(host, quarantine=None, proof=Proof.unproven)
+    site.store.add_event(
+        host,
+        "release",
+        f"released from quarantine by {who()}: {reason}",
+        data={"was": msgspec.to_builtins(record.quarantine), "reason": reason},
+    )

@@ -1,0 +1,100 @@
+"""Ask a host again what it runs: the BMC's word and the system's own, now. The answer is recorded, whatever it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from metalimmu.errors import LeaseHeld, StepFailed, UsageError
+from metalimmu.lifecycle import Proof
+from metalimmu.observed.types import BootTarget
+from metalimmu.plan.identity import same_serial
+from metalimmu.service.outside import ask_ssh
+from metalimmu.service.runs import who
+
+if TYPE_CHECKING:
+    from metalimmu.desired.types import HostSpec
+    from metalimmu.service.site import OpenSite
+
+_LOOK = 0.5  # seconds
+
+
+def prove(site: OpenSite, host: str) -> str:
+    """A sentence. Raises StepFailed when the host did not prove itself; it is unproven then."""
+    spec = site.spec(host)
+    record = site.store.host(host)
+    lease = site.store.lease(host)
+    if lease is not None and lease.run:
+        raise LeaseHeld(f"run {lease.run} of {lease.holder} works on {host}: it will prove the host itself")
+    if record.image is None or record.digest is None:
+        raise UsageError(
+            f"nothing was deployed to {host} by this site, so there is nothing to prove",
+            hint=f"`metalimmu reimage {host}`",
+        )
+    if spec.proof.by == "none":
+        raise UsageError(
+            f"the role of {host} asks for no proof", hint="set `proof:` in the role: report, phone_home or ssh"
+        )
+    try:
+        evidence = {**_bmc_says(site, spec), "system": _system_says(site, spec), "asked_by": who(), "at": time.time()}
+    except StepFailed as exc:
+        site.store.update_host(host, proof=Proof.unproven)
+        site.store.add_event(host, "unproven", f"{host} did not prove itself: {exc.message}")
+        raise
+    evidence = {**record.proof_evidence, "again": evidence}
+    site.store.update_host(
+        host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), quarantine=None, error=None
+    )
+    site.store.add_event(host, "proven", f"{host} proved again that it runs {record.image}", data=evidence)
+    return f"proven at {record.image}"
+
+
+def _bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
+    with site.connect(spec, mode="read-only") as bmc:
+        identity, boot, power = bmc.identity(), bmc.boot_override(), bmc.power_state()
+    if spec.serial and identity.serial and not same_serial(spec.serial, identity.serial):
+        raise StepFailed(
+            f"the BMC is of machine {identity.serial}, {spec.name} is {spec.serial}", hint="correct the BMC's address"
+        )
+    if boot.effective != BootTarget.none:
+        raise StepFailed(
+            f"the BMC would boot {boot.target} ({boot.enabled}) next time, not the disk",
+            hint="clear the override, or reimage",
+        )
+    return {"serial": identity.serial, "power": str(power), "override_cleared": True}
+
+
+def _system_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
+    """Wait for a new report: the proof unit repeats itself at the interval that the controller gave it."""
+    if spec.proof.by == "ssh":
+        said = ask_ssh(spec, site.folder)
+        if said is None:
+            raise StepFailed(
+                f"{spec.name} does not answer by SSH as the image that was written",
+                hint="look at its console, or reimage",
+            )
+        return said
+    from metalimmu.service.worker import Worker
+
+    begun = time.time()
+    limit = spec.limits["phone_home"]
+    worker = Worker(site)
+    try:
+        while time.time() < begun + limit:
+            worker.try_start()  # the boot service must listen: ours, or that of the site's worker
+            last = next(iter(site.store.deployments(host=spec.name, limit=1)), None)
+            if last is None:
+                break
+            if last.system is not None and (last.system_at or 0) > begun:
+                if last.system_ok:
+                    return asdict(last.system)
+                raise StepFailed(
+                    f"{spec.name} reports something else: {last.system_why}", hint="somebody changed it: reimage"
+                )
+            time.sleep(_LOOK)
+    finally:
+        worker.stop()
+    raise StepFailed(
+        f"{spec.name} did not report within {limit:.0f} s", hint="is it on, and can it reach `urls.machines`?"
+    )

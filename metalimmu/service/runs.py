@@ -1,0 +1,97 @@
+"""Submit, cancel, resume, list. A run belongs to the store; whichever process is the site's worker executes it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from metalimmu.errors import LeaseHeld, NotFound, UsageError
+from metalimmu.store.ids import run_id
+from metalimmu.store.records import FINAL, RunRecord, RunStatus
+
+if TYPE_CHECKING:
+    from metalimmu.plan.types import Plan
+    from metalimmu.service.site import OpenSite
+
+
+def who() -> str:
+    """For leases and history: a person on a machine."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None) -> RunRecord:
+    """Queue the plan as a run. Raises LeaseHeld, naming the run that works on this host."""
+    run = run_id()
+    _lease(site, plan.host, run)
+    record = site.store.add_run(
+        RunRecord(
+            id=run,
+            verb=plan.verb,
+            host=plan.host,
+            plan=plan.encode(),
+            options={"by": who(), **(options or {})},
+            created=time.time(),
+        )
+    )
+    site.store.add_event(
+        plan.host, "run", f"{plan.verb} to {plan.image.ref} asked by {who()}: {plan.why}", run=run, data=options or {}
+    )
+    return record
+
+
+def _lease(site: OpenSite, host: str, run: str) -> None:
+    try:
+        site.store.acquire_lease(host, run, who())
+    except LeaseHeld:
+        # A crash between lease and run, or between a run's end and its release, leaves a lease that nobody uses.
+        held = site.store.lease(host)
+        if held is None or held.run is None or not _dead(site, held.run, held.since):
+            raise
+        site.store.release_lease(host, held.run)
+        site.store.acquire_lease(host, run, who())
+
+
+def _dead(site: OpenSite, run: str, since: float) -> bool:
+    try:
+        return site.store.run(run).status in FINAL
+    except NotFound:
+        return time.time() - since > 30
+
+
+def cancel(site: OpenSite, run: str) -> RunRecord:
+    """Ask for the end of a run: the worker stops at the next safe point and cleans up."""
+    record = site.store.run(run)
+    if record.status in FINAL:
+        raise UsageError(f"run {run} has {record.status} already", hint="`metalimmu run list` shows those under way")
+    site.store.add_event(record.host, "cancel", f"cancel asked by {who()}", run=run)
+    if record.status is RunStatus.interrupted:
+        resume(site, run)  # cleaning up needs a worker
+    return site.store.set_run(run, cancel_requested=True)
+
+
+def resume(site: OpenSite, run: str) -> RunRecord:
+    record = site.store.run(run)
+    if record.status in FINAL:
+        raise UsageError(
+            f"run {run} has {record.status}: there is nothing to resume",
+            hint="`metalimmu reimage HOST` starts a new run",
+        )
+    if record.status is RunStatus.interrupted:
+        site.store.add_event(record.host, "resume", f"resume asked by {who()}", run=run)
+        record = site.store.set_run(run, status=RunStatus.queued)
+    return record
+
+
+def interrupt(site: OpenSite, run: str) -> None:
+    """Leave a run as it is, for `resume`: no worker takes it up by itself."""
+    record = site.store.run(run)
+    if record.status not in FINAL:
+        site.store.set_run(run, status=RunStatus.interrupted)
+        site.store.add_event(record.host, "interrupt", f"interrupted by {who()}", run=run)

@@ -1,0 +1,91 @@
+"""An opened site: its documents, its folders, and what is kept in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metalimmu.desired.load import load
+from metalimmu.desired.resolve import resolve
+from metalimmu.errors import ToolError
+
+if TYPE_CHECKING:
+    from metalimmu.bmc.ports import Bmc
+    from metalimmu.desired.types import HostSpec, Mode, SiteDocs
+    from metalimmu.images.catalogue import Catalogue
+    from metalimmu.images.ramdisk import Ramdisk
+    from metalimmu.store.protocol import Store
+
+
+class OpenSite:
+    """Opens things when they are first used; `close` closes what was opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    @cached_property
+    def docs(self) -> SiteDocs:
+        """Raises SiteError with every problem of every document."""
+        return load(self.folder)
+
+    @property
+    def state(self) -> Path:
+        return self.folder / self.docs.site.state
+
+    @property
+    def images_folder(self) -> Path:
+        given = self.docs.site.images
+        return (self.folder / Path(given).expanduser()) if given else self.state / "images"
+
+    @property
+    def ramdisk_folder(self) -> Path:
+        given = self.docs.site.ramdisks
+        return (self.folder / Path(given).expanduser()) if given else self.state / "ramdisk"
+
+    @cached_property
+    def store(self) -> Store:
+        from metalimmu.store.sqlite import SqliteStore
+
+        private_folder(self.state)
+        return SqliteStore(self.state / "store.sqlite")
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        from metalimmu.images.catalogue import Catalogue
+
+        return Catalogue(self.images_folder)
+
+    def spec(self, host: str) -> HostSpec:
+        """Raises NotFound."""
+        return resolve(self.docs, host, root=self.folder)
+
+    def ramdisk(self, flavour: str) -> Ramdisk:
+        from metalimmu.images import ramdisk
+
+        return ramdisk.load(self.ramdisk_folder / flavour)
+
+    def connect(
+        self, spec: HostSpec, *, before_write: Callable[[], None] | None = None, mode: Mode | None = None
+    ) -> Bmc:
+        """A connected BMC. `mode` read-only makes writes impossible, whatever the site says."""
+        from metalimmu.bmc.connect import connect
+
+        return connect(spec, folder=self.folder, ledger=self.store, before_write=before_write, mode=mode or spec.mode)
+
+    def close(self) -> None:
+        if "store" in self.__dict__:
+            self.store.close()
+
+
+def private_folder(path: Path) -> Path:
+    """State holds keys and evidence: ours alone. Raises ToolError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise ToolError(
+            f"cannot make the state folder {path}: {exc.strerror}",
+            hint="set `state:` in site.yaml to a folder that you may write",
+        ) from exc
+    return path

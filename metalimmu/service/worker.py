@@ -1,0 +1,150 @@
+"""The site's worker: executes runs and owns the boot service. One process per site, elected by a lock.
+
+A process that only waits (its run is executed by another one) tries the lock again and again, so that it takes over
+when the owner dies.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from metalimmu import log
+from metalimmu.engine.durable import Engine
+from metalimmu.engine.lock import WorkerLock
+from metalimmu.errors import MetalimmuError
+from metalimmu.store.records import FINAL, ErrorText, RunStatus
+from metalimmu.workflows.context import SystemClock, Tools
+from metalimmu.workflows.reimage import execute
+
+if TYPE_CHECKING:
+    from metalimmu.engine.durable import Checkpoint
+    from metalimmu.service.site import OpenSite
+
+logger = log.get("worker")
+
+_PICK_UP = 0.5  # seconds between looks for queued runs
+
+
+class Worker:
+    def __init__(self, site: OpenSite, *, pace: float = 1.0) -> None:
+        self._site = site
+        self._pace = pace
+        self._lock = WorkerLock(site.state / "worker.lock")
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._engine: Engine | None = None
+        self._boot: object | None = None
+        self.resumed: list[str] = []  # runs of dead workers that this one goes on with
+
+    @property
+    def working(self) -> bool:
+        return self._engine is not None
+
+    def holder(self) -> str:
+        return self._lock.holder()
+
+    def try_start(self) -> bool:
+        """Become the worker, if nobody is. Raises MetalimmuError when it cannot work (a port is taken, no certificate)."""
+        if self.working:
+            return True
+        if not self._lock.take():
+            return False
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return True
+
+    def _start(self) -> None:
+        from metalimmu.service.deploy import BootSide
+
+        site = self._site
+        boot = BootSide(site)
+        boot.start()
+        self._boot = boot
+        engine = Engine(site.state / "engine.sqlite", self._execute)
+        tools = Tools(
+            store=site.store,
+            connect=site.connect,
+            media=boot,
+            images=boot,
+            deployments=boot,
+            outside=boot,
+            clock=SystemClock(),
+            stop=self._stop,
+            worker=engine.executor,
+            pace=self._pace,
+        )
+        self._tools = tools
+        engine.launch()
+        self._engine = engine
+        self._recover(engine)
+        self._thread = threading.Thread(target=self._pick_up, name="pick-up", daemon=True)
+        self._thread.start()
+
+    def _execute(self, run: str, checkpoint: Checkpoint) -> None:
+        try:
+            execute(run, checkpoint, self._tools)
+        except Exception as exc:
+            logger.exception("run %s", run)
+            fault = ErrorText(
+                code="Fault", message=f"{type(exc).__name__}: {exc}", hint="please report it, with the log of --verbose"
+            )
+            self._site.store.set_run(run, status=RunStatus.failed, error=fault)
+
+    def _recover(self, engine: Engine) -> None:
+        """Go on with what dead workers left; what a person interrupted waits for `run resume`."""
+        store = self._site.store
+        for record in store.runs(status=RunStatus.running, limit=100_000):
+            if engine.ended(record.id):
+                lost = ErrorText(
+                    code="StepFailed", message="the run ended without a result", hint="reimage the host again"
+                )
+                store.set_run(record.id, status=RunStatus.failed, error=lost)
+                continue
+            self.resumed.append(record.id)
+            logger.info("going on with run %s of %s", record.id, record.host)
+            engine.start(record.id)
+
+    def _pick_up(self) -> None:
+        engine, store = self._engine, self._site.store
+        started: set[str] = set()
+        while engine is not None and not self._stop.wait(_PICK_UP):
+            try:
+                store.heartbeat(engine.executor, pid=os.getpid(), hostname=socket.gethostname())
+                for record in store.runs(status=RunStatus.queued, limit=1000):
+                    if record.id not in started:
+                        started.add(record.id)
+                        engine.start(record.id)
+            except MetalimmuError as exc:
+                logger.warning("looking for queued runs: %s", exc)
+
+    def interrupt(self) -> list[str]:
+        """Runs of this worker that have not ended are left for `run resume`; returns them."""
+        from metalimmu.service.runs import interrupt
+
+        left = [
+            r.id
+            for r in self._site.store.runs(status=(RunStatus.running, RunStatus.queued), limit=100_000)
+            if r.status not in FINAL
+        ]
+        for run in left:
+            interrupt(self._site, run)
+        return left
+
+    def stop(self) -> None:
+        """Stop at once; steps under way are left unfinished, for the next worker."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+        if self._engine is not None:
+            self._engine.stop()
+            self._engine = None
+        if self._boot is not None:
+            self._boot.stop()  # type: ignore[attr-defined]
+            self._boot = None
+        self._lock.release()

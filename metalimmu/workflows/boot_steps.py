@@ -1,0 +1,279 @@
+"""The first half of a reimage: from the plan to a ramdisk that has checked in."""
+
+from __future__ import annotations
+
+from metalimmu.errors import BmcError, IdentityMismatch, ImageCorrupt, StepFailed, by_code
+from metalimmu.lifecycle import State, move
+from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTarget, PowerAction, PowerState
+from metalimmu.plan.identity import same_serial
+from metalimmu.workflows.context import Context
+from metalimmu.workflows.step import Evidence, Step
+
+
+class Preflight(Step):
+    """The BMC is the one we mean, the image is whole. Nothing is changed yet."""
+
+    name = "preflight"
+
+    def observe(self, c: Context) -> Evidence | None:
+        identity = c.bmc.identity()
+        expected = c.spec.serial
+        if expected and identity.serial and not same_serial(expected, identity.serial):
+            raise IdentityMismatch(f"the BMC at {c.spec.bmc} is of machine {identity.serial}, {c.host} is {expected}")
+        missing = c.tools.images.missing(c.plan.image.digest)
+        if missing:
+            raise ImageCorrupt(
+                f"{c.plan.image.ref}: {len(missing)} chunks are missing or cut short, first {missing[0]}"
+            )
+        power = c.bmc.power_state()
+        return {
+            "summary": f"{identity.manufacturer} {identity.model} {identity.serial}".strip(),
+            "serial": identity.serial,
+            "uuid": identity.uuid,
+            "model": identity.model,
+            "power": power,
+        }
+
+
+class Prepare(Step):
+    """The deployment exists: token, media address, what the machine must become."""
+
+    name = "media"
+
+    def observe(self, c: Context) -> Evidence | None:
+        d = c.deployment()
+        if d is None:
+            return None
+        c.tools.store.update_deployment(c.run, fence=c.fence)
+        return {"summary": f"deployment {d.id}", "deployment": d.id}
+
+    def act(self, c: Context) -> None:
+        c.tools.deployments.create(c.run, c.plan, c.fence)
+        record = c.tools.store.host(c.host)
+        c.tools.store.update_host(c.host, state=move(record.state, State.deploying))
+        c.event(
+            "deploying", f"deployment of {c.plan.image.ref} begins", image=c.plan.image.ref, digest=c.plan.image.digest
+        )
+
+
+class Insert(Step):
+    name = "insert"
+    again = 0.4
+
+    def observe(self, c: Context) -> Evidence | None:
+        if _checked_in(c):
+            return {"summary": "the machine has booted the media already"}
+        slot = c.slot()
+        if not _ours(c, slot.image) or slot.inserted is False:
+            return None
+        return {"summary": f"in {slot.id}", "slot": slot.uri}
+
+    def act(self, c: Context) -> None:
+        slot = c.slot()
+        if slot.inserted or slot.image:
+            c.bmc.eject_media(slot)
+        c.bmc.insert_media(slot, media_url(c))
+
+    def undo(self, c: Context) -> None:
+        eject(c)
+
+    def hint(self) -> str:
+        return "the BMC took the request and inserted nothing: look at its log; is `urls.bmc` an address that it can reach?"
+
+
+class Override(Step):
+    name = "override"
+    again = 0.4
+
+    def observe(self, c: Context) -> Evidence | None:
+        if _checked_in(c):
+            return {"summary": "the machine has booted the media already"}
+        if c.deployed().intent and not c.notes.get("override"):
+            return {"summary": "set; the machine was started"}
+        now = c.bmc.boot_override()
+        wanted = enabled_for(now)
+        if now.effective != BootTarget.cd or now.enabled is not wanted:
+            return None
+        mode = mode_for(c)
+        if now.mode is not None and now.mode is not mode:
+            return None
+        return {"summary": f"{now.target} {now.enabled} {now.mode or ''}".strip()}
+
+    def act(self, c: Context) -> None:
+        c.notes["override"] = True
+        set_override(c)
+
+    def undo(self, c: Context) -> None:
+        clear_override(c)
+
+    def explain(self, c: Context) -> str:
+        now = c.bmc.boot_override()
+        return f"the BMC says {now.target} {now.enabled} {now.mode or ''}".strip()
+
+    def hint(self) -> str:
+        return "set the override in the BMC's own page and see whether it stays; some need a BMC reset"
+
+
+class PowerUp(Step):
+    """One reset. The intent is recorded first: after a crash between asking and noting, it is not asked twice."""
+
+    name = "power"
+
+    def observe(self, c: Context) -> Evidence | None:
+        if _checked_in(c):
+            return {"summary": "the machine has booted already"}
+        if not c.deployed().intent:
+            return None
+        state = c.bmc.power_state()
+        if state is not PowerState.on:
+            return None
+        return {"summary": c.deployed().intent, "power": state}
+
+    def act(self, c: Context) -> None:
+        restart(c)
+
+    def tend(self, c: Context) -> None:
+        """Power that goes off again, or never came: ask once more, for an off machine only."""
+        if c.bmc.power_state() is PowerState.off and not c.notes.get("asked again"):
+            c.notes["asked again"] = True
+            c.bmc.set_power(PowerAction.on)
+
+    def explain(self, c: Context) -> str:
+        return f"power is {c.bmc.power_state()}"
+
+    def hint(self) -> str:
+        return "the BMC accepted the request and power did not change: look at its log, at the power supplies, at a power cap"
+
+
+class CheckIn(Step):
+    """Proof that the media was read: the agent's word. Bytes sent are evidence only."""
+
+    name = "check-in"
+    wakes = True
+
+    def observe(self, c: Context) -> Evidence | None:
+        raise_failure(c)
+        d = c.deployed()
+        if d.check_in is None:
+            return None
+        machine = d.check_in.identity
+        return {
+            "summary": f"{machine.serial} checked in",
+            "bytes": d.media_bytes,
+            "serial": machine.serial,
+            "uuid": machine.uuid,
+            "disks": [f"{disk.path} {disk.model} {disk.serial} {disk.size}" for disk in d.check_in.disks],
+        }
+
+    def tend(self, c: Context) -> None:
+        tend_boot(c, share=0.35)
+
+    def explain(self, c: Context) -> str:
+        d = c.deployed()
+        if d.media_bytes == 0:
+            return "the BMC accepted the media and not one byte of it was read"
+        return f"{d.media_bytes} bytes of the media were read, and nothing checked in"
+
+    def hint(self) -> str:
+        return (
+            "no bytes read: check `urls.bmc` from the BMC's network and the boot order; bytes read: look at the machine's console, "
+            "its network and `urls.machines`"
+        )
+
+
+def media_url(c: Context) -> str:
+    return c.tools.media.media_url(c.run)
+
+
+def _ours(c: Context, image: str | None) -> bool:
+    return bool(image) and c.tools.media.is_media_of(c.run, str(image))
+
+
+def _checked_in(c: Context) -> bool:
+    d = c.deployment()
+    return d is not None and d.check_in is not None
+
+
+def enabled_for(now: BootOverride) -> BootEnabled:
+    """Once where the BMC has it; else Continuous, cleared before the machine boots its disk."""
+    return BootEnabled.once if now.once_allowed else BootEnabled.continuous
+
+
+def mode_for(c: Context) -> BootMode:
+    return BootMode.uefi if c.spec.firmware == "uefi" else BootMode.legacy
+
+
+def set_override(c: Context) -> None:
+    now = c.bmc.boot_override()
+    c.bmc.set_boot_override(BootTarget.cd, enabled_for(now), mode_for(c) if now.mode is not None else None)
+
+
+def clear_override(c: Context) -> None:
+    if c.bmc.boot_override().effective != BootTarget.none:
+        c.bmc.set_boot_override(BootTarget.none, BootEnabled.disabled, None)
+
+
+def eject(c: Context) -> None:
+    """Only what is ours: somebody else's media is not our business after a failure."""
+    if c.deployment() is None:
+        return
+    slot = c.slot()
+    if _ours(c, slot.image):
+        c.bmc.eject_media(slot)
+
+
+def media_is_out(c: Context) -> bool:
+    slot = c.slot()
+    return slot.inserted is False or not _ours(c, slot.image)
+
+
+def restart(c: Context) -> None:
+    """On, or a reset of what runs: it is replaced anyway."""
+    state = c.bmc.power_state()
+    action = PowerAction.on if state is PowerState.off else PowerAction.force_restart
+    c.tools.store.update_deployment(c.run, intent=f"{action} asked", intent_at=c.tools.clock.now())
+    c.bmc.set_power(action)
+
+
+def tend_boot(c: Context, *, share: float) -> None:
+    """Media, override and power can be lost while the machine is in POST: look, and start it anew at most twice."""
+    d = c.deployed()
+    limit = c.plan.step("check-in").limit
+    quiet = c.tools.clock.now() - max(d.intent_at or 0.0, d.last_seen or 0.0)
+    off = c.bmc.power_state() is PowerState.off
+    lost = media_is_out(c)
+    if not off and not lost and quiet < share * limit:
+        return
+    if off and quiet < 15 * c.tools.pace:
+        return  # it may just be going through its reset
+    tries = int(c.notes.get("restarts", 0))
+    if tries >= 2:
+        return
+    c.notes["restarts"] = tries + 1
+    why = "media lost" if lost else "power off" if off else "silent"
+    c.event("boot-again", f"{c.host} did not come up ({why}): inserting, overriding and starting again")
+    slot = c.slot()
+    if lost:
+        if slot.inserted or slot.image:
+            c.bmc.eject_media(slot)
+        c.bmc.insert_media(slot, media_url(c))
+    set_override(c)
+    restart(c)
+
+
+def raise_failure(c: Context) -> None:
+    """Turn the machine's word of failure, or another machine's check-in, into the error that it is."""
+    d = c.deployed()
+    said = d.failure or (d.refusal if d.check_in is None else None)
+    if said is None:
+        return
+    kind = by_code(said.code)
+    if issubclass(kind, BmcError):  # an agent has no BMC; a confused one must not make us wait
+        kind = StepFailed
+    c.notes.update(
+        {
+            "failure": dict(said.evidence),
+            "disks": [f"{k.path} {k.model} {k.serial} {k.size} {k.unusable}".strip() for k in said.disks],
+        }
+    )
+    raise kind(said.message or "the agent failed", hint=said.hint)

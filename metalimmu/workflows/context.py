@@ -1,0 +1,172 @@
+"""What the steps of one run work with: the plan, the machine's BMC, its deployment, the clock, and when to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol
+
+from metalimmu import log
+from metalimmu.engine.durable import Interrupted
+from metalimmu.errors import BmcError, MetalimmuError, NotFound
+
+if TYPE_CHECKING:
+    from metalimmu.bmc.ports import Bmc
+    from metalimmu.desired.types import HostSpec
+    from metalimmu.observed.types import MediaSlot, WriteRequest
+    from metalimmu.plan.types import Plan
+    from metalimmu.store.protocol import Store
+    from metalimmu.store.records import DeploymentRecord
+
+logger = log.get("workflows")
+
+
+class Cancelled(MetalimmuError):
+    default_hint = "start again with `metalimmu reimage`"
+
+
+class Clock(Protocol):
+    """Time, passed in so that tests need not wait."""
+
+    def now(self) -> float: ...  # seconds since 1970
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+class Connect(Protocol):
+    def __call__(self, spec: HostSpec, *, before_write: Callable[[], None]) -> Bmc: ...
+
+
+class Media(Protocol):
+    """The boot service, as far as a run needs it."""
+
+    def media_url(self, deployment: str) -> str:
+        """Where the BMC finds this deployment's boot media."""
+        ...
+
+    def is_media_of(self, deployment: str, image: str) -> bool:
+        """Is the address that a BMC shows this deployment's? BMCs cut, unquote or lower-case what they show."""
+        ...
+
+    def wait(self, deployment: str, seconds: float) -> None:
+        """Return when something about the deployment may have changed, or after `seconds`."""
+        ...
+
+
+class Images(Protocol):
+    """The image store, as far as a run needs it."""
+
+    def missing(self, digest: str) -> list[str]:
+        """Chunks of that image that are not there or have not their size."""
+        ...
+
+
+class Deployments(Protocol):
+    """Makes the record that the boot service answers from."""
+
+    def create(self, run: str, plan: Plan, fence: int) -> None: ...
+
+
+class Outside(Protocol):
+    """Proof of images that cannot report by themselves."""
+
+    def ask(self, spec: HostSpec) -> dict[str, str] | None:
+        """os-release and what else was asked, by SSH; None while there is no answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Everything around a run; one per worker."""
+
+    store: Store
+    connect: Connect
+    media: Media
+    images: Images
+    deployments: Deployments
+    outside: Outside
+    clock: Clock
+    stop: Event
+    worker: str
+    pace: float = 1.0  # scales pauses between looks at a BMC; tests and the lab look more often
+
+
+@dataclass
+class Context:
+    run: str
+    plan: Plan
+    fence: int
+    tools: Tools
+    _bmc: Bmc | None = None
+    _sent: list[WriteRequest] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)  # evidence that a step gathers while it works
+
+    @property
+    def spec(self) -> HostSpec:
+        return self.plan.spec
+
+    @property
+    def host(self) -> str:
+        return self.plan.host
+
+    @property
+    def bmc(self) -> Bmc:
+        """Connected; one session for the whole run, a new one after the BMC was away."""
+        if self._bmc is None:
+            self._bmc = self.tools.connect(self.spec, before_write=self.check_fence)
+        return self._bmc
+
+    def drop_bmc(self) -> None:
+        if self._bmc is not None:
+            self._sent += self._bmc.sent()
+            self._bmc.close()
+            self._bmc = None
+
+    def sent(self) -> list[WriteRequest]:
+        """Writes that this process sent for this run so far."""
+        return [*self._sent, *(self._bmc.sent() if self._bmc else [])]
+
+    def slot(self) -> MediaSlot:
+        """The plan's slot as it is now. Raises BmcError."""
+        planned = self.plan.slot
+        found = next((m for m in self.bmc.media() if planned is not None and m.uri == planned.uri), None)
+        if found is None:
+            raise BmcError(
+                f"the virtual media slot {planned.uri if planned else '-'} of the plan is gone",
+                hint="make a new plan: `metalimmu plan HOST`",
+            )
+        return found
+
+    def deployment(self) -> DeploymentRecord | None:
+        """A run has one deployment, under its own id."""
+        try:
+            return self.tools.store.deployment(self.run)
+        except NotFound:
+            return None
+
+    def deployed(self) -> DeploymentRecord:
+        return self.tools.store.deployment(self.run)
+
+    def check_fence(self) -> None:
+        """Before every write to a BMC. Raises LeaseLost."""
+        self.tools.store.check_fence(self.host, self.fence)
+
+    def check(self) -> None:
+        """Raises Interrupted when the worker stops, Cancelled when somebody said so."""
+        if self.tools.stop.is_set():
+            raise Interrupted
+        if self.tools.store.run(self.run).cancel_requested:
+            raise Cancelled(f"run {self.run} was cancelled")
+
+    def event(self, kind: str, text: str, **data: Any) -> None:
+        logger.info("%s: %s", self.host, text)
+        self.tools.store.add_event(self.host, kind, text, run=self.run, data=data)

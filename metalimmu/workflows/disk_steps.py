@@ -1,0 +1,226 @@
+"""The second half of a reimage: from a checked-in agent to a proven system."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from metalimmu.errors import ReadBackDiffers, StepTimeout
+from metalimmu.lifecycle import Proof, State, move
+from metalimmu.observed.types import BootTarget
+from metalimmu.wire.messages import Report, SystemReport
+from metalimmu.workflows.boot_steps import clear_override, eject, media_is_out, raise_failure, tend_boot
+from metalimmu.workflows.context import Context
+from metalimmu.workflows.step import Evidence, Step
+
+
+class Write(Step):
+    """The agent works; we watch that it does, and start the machine again where it fell silent."""
+
+    name = "write"
+    wakes = True
+
+    def observe(self, c: Context) -> Evidence | None:
+        raise_failure(c)
+        d = c.deployed()
+        phase = d.progress.phase if d.progress else ""
+        if d.report is None and phase not in ("read-back", "config", "wait"):
+            return None
+        return {"summary": f"{d.chunk_bytes / 1e6:.1f} MB fetched", "bytes": d.chunk_bytes}
+
+    def tend(self, c: Context) -> None:
+        _watch(c)
+
+    def hint(self) -> str:
+        return "look at the machine's console and its disk"
+
+
+class Verify(Step):
+    name = "verify"
+    wakes = True
+
+    def observe(self, c: Context) -> Evidence | None:
+        raise_failure(c)
+        d = c.deployed()
+        if d.report is None:
+            return None
+        if d.report.digest != c.plan.image.digest or not d.read_back_ok:
+            raise ReadBackDiffers(
+                f"the disk reads back as {d.report.read_back[:16]}…, which is not {c.plan.image.ref} ({c.plan.image.digest[:19]}…)"
+            )
+        return {"summary": _written(d.report), "report": asdict(d.report)}
+
+    def tend(self, c: Context) -> None:
+        _watch(c)
+
+
+class Configure(Step):
+    name = "config"
+    wakes = True
+
+    def observe(self, c: Context) -> Evidence | None:
+        raise_failure(c)
+        d = c.deployed()
+        if d.report is None:
+            return None
+        if d.report.config_digest != d.config_digest:
+            raise ReadBackDiffers(
+                f"run-time config on the disk is {d.report.config_digest}, should be {d.config_digest}"
+            )
+        return {
+            "summary": f"digest {d.config_digest[:12]}",
+            "digest": d.config_digest,
+            "efi_entries": d.report.efi_entries,
+        }
+
+    def tend(self, c: Context) -> None:
+        _watch(c)
+
+
+class Eject(Step):
+    """Before go, while the agent waits: the ramdisk lives in memory, and no system runs that could mind."""
+
+    name = "eject"
+    again = 0.3
+
+    def observe(self, c: Context) -> Evidence | None:
+        if not media_is_out(c) or c.bmc.boot_override().effective != BootTarget.none:
+            return None
+        return {"summary": "media out, override cleared"}
+
+    def act(self, c: Context) -> None:
+        eject(c)
+        clear_override(c)
+
+    def undo(self, c: Context) -> None:
+        self.act(c)
+
+
+class Go(Step):
+    name = "boot"
+    wakes = True
+
+    def observe(self, c: Context) -> Evidence | None:
+        d = c.deployed()
+        if d.went is None and not d.system_ok:
+            return None
+        return {"summary": "the agent reboots into the disk"}
+
+    def act(self, c: Context) -> None:
+        c.tools.store.update_deployment(c.run, go=True)
+
+    def explain(self, c: Context) -> str:
+        return f"the agent was last heard {c.tools.clock.now() - (c.deployed().last_seen or 0):.0f} s ago"
+
+    def hint(self) -> str:
+        return "all is written and verified: look at the machine's network, or reset it by hand (`metalimmu power reset HOST`)"
+
+
+class SystemReports(Step):
+    """The new system's own word: which image it is, on which machine, in which boot."""
+
+    name = "report"
+    wakes = True
+
+    def observe(self, c: Context) -> Evidence | None:
+        if c.spec.proof.by == "ssh":
+            said = c.tools.outside.ask(c.spec)
+            return None if said is None else {"summary": "answers by SSH", **said}
+        d = c.deployed()
+        if not d.system_ok or d.system is None:
+            return None
+        return {"summary": _says(d.system), **asdict(d.system)}
+
+    def explain(self, c: Context) -> str:
+        d = c.deployed()
+        if d.system is not None:
+            return f"a system reported, but not the one that was written: {_says(d.system)}; {d.system_why}"
+        return "the machine was told to boot its disk, and its system has not reported"
+
+    def hint(self) -> str:
+        return "look at the machine's console: does it boot from the disk, does its network come up, can it reach `urls.machines`?"
+
+
+class Prove(Step):
+    """All evidence once more, in one place; only then active and proven."""
+
+    name = "prove"
+
+    def observe(self, c: Context) -> Evidence | None:
+        if not media_is_out(c) or c.bmc.boot_override().effective != BootTarget.none:
+            return None
+        evidence = _evidence(c)
+        proven = c.spec.proof.by != "none"
+        record = c.tools.store.host(c.host)
+        same = record.digest == c.plan.image.digest
+        c.tools.store.update_host(
+            c.host,
+            state=move(record.state, State.active),
+            proof=Proof.proven if proven else Proof.unproven,
+            proof_evidence=evidence,
+            proven_at=c.tools.clock.now() if proven else None,
+            efi_entries=tuple(dict.fromkeys((*record.efi_entries, c.deployed().assignment.efi_label))),
+            image=c.plan.image.ref,
+            digest=c.plan.image.digest,
+            previous_image=record.previous_image if same else record.image,
+            previous_digest=record.previous_digest if same else record.digest,
+            quarantine=None,
+            error=None,
+        )
+        c.tools.store.update_deployment(c.run, ended=c.tools.clock.now())
+        word = "proven" if proven else "active, unproven (the role asks for no proof)"
+        c.event("proven" if proven else "active", f"{c.host} is {word} at {c.plan.image.ref}", evidence=evidence)
+        return {"summary": f"{c.plan.image.ref} {word}", "proof": evidence}
+
+    def act(self, c: Context) -> None:
+        """The BMC shows media or override again (some do after a reset): put it right before we say it is."""
+        eject(c)
+        clear_override(c)
+
+
+def _evidence(c: Context) -> dict[str, Any]:
+    d = c.deployed()
+    return {
+        "run": c.run,
+        "at": c.tools.clock.now(),
+        "check_in": {"serial": d.check_in.identity.serial, "uuid": d.check_in.identity.uuid} if d.check_in else None,
+        "disks": [f"{disk.path} {disk.model} {disk.serial} {disk.size}" for disk in d.check_in.disks]
+        if d.check_in
+        else [],
+        "disk": d.report.disk.path if d.report else None,
+        "digest": c.plan.image.digest,
+        "read_back": d.report.read_back if d.report else None,
+        "config_digest": d.config_digest,
+        "system": asdict(d.system) if d.system else None,
+        "proof_by": c.spec.proof.by,
+        "media_ejected": True,
+        "override_cleared": True,
+        "media_bytes": d.media_bytes,
+        "chunk_bytes": d.chunk_bytes,
+    }
+
+
+def _written(report: Report) -> str:
+    kept = f", {report.kept_chunks} kept" if report.kept_chunks else ""
+    return f"read back, equal: {report.disk.path}, {report.fetched_chunks} chunks fetched{kept}, {report.zero_bytes / 1e6:.0f} MB zeroed"
+
+
+def _says(system: SystemReport) -> str:
+    return f"{system.image_id or '?'}@{system.image_version or '?'} on {system.serial or 'no serial'}"
+
+
+def _watch(c: Context) -> None:
+    """Silence: first start the machine again (it may have lost power), then give up at the site's limit."""
+    d = c.deployed()
+    stall = c.spec.limits["stall"]
+    now = c.tools.clock.now()
+    started = d.intent_at or d.created
+    if now - max(d.last_seen or 0.0, started) > stall / 2:
+        tend_boot(c, share=0.0)
+    still = now - max(d.progressed or 0.0, started)
+    if still > stall:
+        last = f"{d.progress.phase} {d.progress.done} of {d.progress.total} bytes" if d.progress else "nothing"
+        raise StepTimeout(
+            f"no progress for {still:.0f} s, last known: {last}",
+            hint="look at the machine's console, its network and its disk",
+        )

@@ -1,0 +1,159 @@
+"""A reimage, from its plan to its end: the steps that the plan names, one after the other, each a checkpoint.
+
+Whatever kills the worker, the next one comes here again: finished steps are answered from their checkpoints, the one
+that was under way looks first at what is so already.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metalimmu import log
+from metalimmu.engine.durable import Checkpoint, Interrupted
+from metalimmu.errors import BmcError, LeaseLost, MetalimmuError
+from metalimmu.lifecycle import Proof, State, move
+from metalimmu.plan.types import Plan
+from metalimmu.store.records import ErrorText, Outcome, Quarantine, RunStatus
+from metalimmu.workflows import boot_steps, disk_steps
+from metalimmu.workflows.context import Context, Tools
+from metalimmu.workflows.step import Step, perform
+
+logger = log.get("workflows")
+
+STEPS: dict[str, type[Step]] = {
+    s.name: s
+    for s in (
+        boot_steps.Preflight,
+        boot_steps.Prepare,
+        boot_steps.Insert,
+        boot_steps.Override,
+        boot_steps.PowerUp,
+        boot_steps.CheckIn,
+        disk_steps.Write,
+        disk_steps.Verify,
+        disk_steps.Configure,
+        disk_steps.Eject,
+        disk_steps.Go,
+        disk_steps.SystemReports,
+        disk_steps.Prove,
+    )
+}
+
+_CLEAN_UP = 120.0  # seconds for a BMC to take back media and override after a failure
+
+
+def execute(run: str, checkpoint: Checkpoint, tools: Tools) -> None:
+    """The body of the durable workflow. Raises nothing but Interrupted."""
+    record = tools.store.run(run)
+    plan = Plan.decode(record.plan)
+    try:
+        fence = tools.store.take_over(record.host, run, tools.worker)
+    except LeaseLost:
+        logger.warning("run %s has no lease any more: another worker has it, or it has ended", run)
+        return
+    c = Context(run=run, plan=plan, fence=fence, tools=tools)
+    tools.store.set_run(run, status=RunStatus.running, worker=tools.worker, started=record.started or tools.clock.now())
+    if record.started:
+        c.event("resumed", f"run {run} goes on in {tools.worker}")
+    try:
+        result = _steps(c, checkpoint)
+        checkpoint("end", lambda: _end(c, result))
+    finally:
+        c.drop_bmc()
+
+
+def _steps(c: Context, checkpoint: Checkpoint) -> dict[str, Any]:
+    result: dict[str, Any] = {"outcome": "done"}
+    for seq, planned in enumerate(c.plan.steps):
+        step = STEPS[planned.name]()
+
+        def work(seq: int = seq, step: Step = step, limit: float = planned.limit) -> dict[str, Any]:
+            return _recorded(c, seq, step, limit)
+
+        result = checkpoint(planned.name, work)
+        if result["outcome"] not in ("done", "already"):
+            done = [STEPS[s.name]() for s in c.plan.steps[: seq + 1]]
+            cleaned = checkpoint("clean-up", lambda done=done: _clean_up(c, done))  # type: ignore[misc]
+            return {**result, "step": planned.name, "clean_up": cleaned.get("problems", [])}
+    return result
+
+
+def _recorded(c: Context, seq: int, step: Step, limit: float) -> dict[str, Any]:
+    store = c.tools.store
+    store.start_step(c.run, seq, step.name)
+    result = perform(step, c, limit)
+    word = {"done": Outcome.done, "already": Outcome.skipped}.get(result["outcome"], Outcome.failed)
+    evidence = dict(result["evidence"])
+    moved = int(evidence.pop("bytes", 0) or 0)
+    store.finish_step(c.run, seq, step.name, word, summary=result["summary"], evidence=evidence, bytes=moved)
+    return result
+
+
+def _clean_up(c: Context, done: list[Step]) -> dict[str, Any]:
+    """Media out and override cleared where the BMC still answers; what could not be undone is said."""
+    if c.deployment() is not None:
+        c.tools.store.update_deployment(c.run, stop="the run has ended", stage="done", ended=c.tools.clock.now())
+    problems: list[str] = []
+    deadline = c.tools.clock.monotonic() + min(_CLEAN_UP, c.spec.limits["bmc"])
+    for step in reversed(done):
+        while True:
+            if c.tools.stop.is_set():
+                raise Interrupted
+            try:
+                step.undo(c)
+                break
+            except LeaseLost as exc:
+                raise Interrupted from exc
+            except MetalimmuError as exc:
+                c.drop_bmc()
+                if not (isinstance(exc, BmcError) and exc.retry) or c.tools.clock.monotonic() > deadline:
+                    problems.append(f"{step.name} could not be undone: {exc.message}")
+                    break
+                c.tools.stop.wait(2 * c.tools.pace)
+    return {"problems": problems}
+
+
+def _end(c: Context, result: dict[str, Any]) -> dict[str, Any]:
+    store = c.tools.store
+    now = c.tools.clock.now()
+    if result["outcome"] in ("done", "already"):
+        store.set_run(c.run, status=RunStatus.succeeded, finished=now)
+    else:
+        _failed(c, result)
+        status = RunStatus.cancelled if result["outcome"] == "cancelled" else RunStatus.failed
+        store.set_run(c.run, status=status, finished=now, error=_error(result, now))
+    store.release_lease(c.host, c.run, fence=c.fence)
+    return {"outcome": result["outcome"]}
+
+
+def _failed(c: Context, result: dict[str, Any]) -> None:
+    """A machine that was touched is in quarantine until it is proven again; one that was not stays what it was."""
+    store = c.tools.store
+    now = c.tools.clock.now()
+    step = str(result.get("step", ""))
+    d = c.deployment()
+    touched = d is not None and bool(d.intent)
+    written = (
+        d is not None and d.check_in is not None and d.progress is not None and d.progress.phase not in ("", "identify")
+    )
+    reason = f"{step}: {result['summary']}"
+    evidence = {"run": c.run, "step": step, **result.get("evidence", {}), "clean_up": result.get("clean_up", [])}
+    record = store.host(c.host)
+    state = record.state
+    if state is State.deploying:
+        state = move(state, State.active if record.image and not written else State.enrolled)
+    changes: dict[str, Any] = {"state": state, "error": _error(result, now)}
+    if touched:
+        changes["quarantine"] = Quarantine(reason=reason, since=now, run=c.run, evidence=evidence)
+    if written:
+        changes.update(state=State.enrolled, proof=Proof.unproven, image=None, digest=None)
+        if record.image:
+            changes.update(previous_image=record.image, previous_digest=record.digest)
+    store.update_host(c.host, **changes)
+    kind = "quarantine" if touched else "failed"
+    c.event(kind, f"{c.host}: {reason}", evidence=evidence, clean_up=result.get("clean_up", []))
+
+
+def _error(result: dict[str, Any], now: float) -> ErrorText:
+    error = result.get("error", {})
+    return ErrorText(code=error.get("code", ""), message=error.get("message", ""), hint=error.get("hint", ""), at=now)
