@@ -16,6 +16,7 @@
     │   ├── BmcNotPermitted        403
     │   ├── BmcReadOnly            the site's mode forbids the write; nothing was sent
     │   ├── BmcUnsupported         the BMC has no such thing
+    │   ├── BmcBroken              an answer that cannot be read: garbage, truncated, of the wrong type
     │   └── BmcRefused             any other 4xx: it understood and said no
     ├── ImageError
     │   ├── ImageExists            other content under an existing name@version
@@ -39,6 +40,7 @@
     │   └── ReadOnlyMode
     ├── StepFailed               a step ended without its effect
     │   └── StepTimeout
+    ├── ListenError              an address or port that we cannot listen on
     ├── StoreError               locked, full, or newer than this program
     └── LabError
 
@@ -130,6 +132,10 @@ class BmcReadOnly(BmcError):
 
 class BmcUnsupported(BmcError):
     default_hint = "use another boot method for this host, or check the BMC's licence"
+
+
+class BmcBroken(BmcError):
+    default_hint = "look at the answer with `metalimmu host inspect HOST -vvv`; update or reset the BMC"
 
 
 class BmcRefused(BmcError):
@@ -230,6 +236,10 @@ class StepFailed(MetalimmuError):
 
 class StepTimeout(StepFailed):
     default_hint = "look at the machine's console; raise the limit in site.yaml if the machine is only slow"
+
+
+class ListenError(MetalimmuError):
+    default_hint = "set `listen:` in site.yaml, or stop the program that has the port: `ss -ltnp` names it"
 
 
 class StoreError(MetalimmuError):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+from metalimmu.desired.types import Mode, Tls
 from metalimmu.observed.types import (
     BootEnabled,
     BootMode,
@@ -71,7 +72,7 @@ class Bmc(Power, Override, VirtualMedia, InventoryReader, Protocol):
         ...
 
     def sent(self) -> list[WriteRequest]:
-        """Writes sent since connect, in order."""
+        """Writes sent since connect, in order; those that the BMC refused (4xx) changed nothing and are left out."""
         ...
 
     def close(self) -> None:
@@ -100,3 +101,18 @@ class Target(Protocol):
     def bmc(self) -> str: ...
     @property
     def system(self) -> str | None: ...
+    @property
+    def credentials(self) -> str | None:
+        """Reference; None logs in nowhere."""
+        ...
+
+    @property
+    def tls(self) -> Tls: ...
+    @property
+    def proxy(self) -> str | None: ...
+    @property
+    def connect_timeout(self) -> float: ...
+    @property
+    def read_timeout(self) -> float: ...
+    @property
+    def mode(self) -> Mode: ...

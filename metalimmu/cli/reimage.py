@@ -174,18 +174,22 @@ def _print_plan(made: Plan, *, wide: bool = False) -> None:
     click.echo(f"  image     {made.previous or 'unknown'} -> {made.image.ref}  ({made.image.digest[:19]}…)")
     click.echo(f"  method    {made.method}, slot {made.slot.id if made.slot else '-'}")
     click.echo(
-        f"  boots     {made.boots}    time about {made.seconds / 60:.0f} min    transfer about {made.transfer / 1e6:.1f} MB of {made.image.all_bytes / 1e6:.1f} MB"
+        f"  boots     {made.boots}    time about {_span(made.seconds)}    transfer about {made.transfer / 1e6:.1f} MB of {made.image.all_bytes / 1e6:.1f} MB"
     )
     for warning in made.warnings:
         click.echo(f"  note      {warning}")
     click.echo("  steps")
     for step in made.steps:
-        click.echo(
-            f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {step.limit / 60:.0f} min"
-        )
+        click.echo(f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {_span(step.limit)}")
         for request in step.requests:
             click.echo(
                 f"               {request.method} {request.path}" + (f" {request.body}" if wide or request.body else "")
             )
         for request in step.if_needed:
             click.echo(f"               if needed: {request.method} {request.path} {request.body}")
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

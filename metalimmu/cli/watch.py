@@ -43,21 +43,23 @@ def summary(site: OpenSite, record: RunRecord) -> None:
     from metalimmu.cli.output import emit
 
     steps = site.store.steps(record.id)
+    moved = _moved(site, record)
     rows: list[dict[str, Any]] = [
         {
             "step": s.name,
             "seconds": f"{s.seconds or 0:.1f}",
-            "bytes": f"{s.bytes:,}" if s.bytes else "",
+            "bytes": f"{moved[s.name]:,}" if moved.get(s.name) else "",
             "proof": redact(s.summary),
         }
         for s in steps
     ]
-    total = sum(s.bytes for s in steps)
+    total = sum(moved.values())
+    took = (record.finished or time.time()) - (record.started or record.created)
     host = site.store.host(record.host)
     rows.append(
         {
             "step": "TOTAL",
-            "seconds": f"{sum(s.seconds or 0 for s in steps):.1f}",
+            "seconds": f"{took:.1f}",
             "bytes": f"{total:,}",
             "proof": f"{host.image or '-'}: {host.proof}"
             if record.status is RunStatus.succeeded
@@ -66,6 +68,17 @@ def summary(site: OpenSite, record: RunRecord) -> None:
     )
     click.echo()
     emit(rows, ["step", "seconds", "bytes", "proof"], "table", name="step")
+
+
+def _moved(site: OpenSite, record: RunRecord) -> dict[str, int]:
+    """Bytes over the network by step, as the boot service counted them when all was over."""
+    from metalimmu.errors import NotFound
+
+    try:
+        d = site.store.deployment(record.id)
+    except NotFound:
+        return {}
+    return {"check-in": d.media_bytes, "write": d.chunk_bytes}
 
 
 def _finished(step: StepRecord) -> str:

@@ -11,17 +11,51 @@ import msgspec
 from msgspec import Meta
 
 Name = Annotated[
-    str, Meta(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", description="lower case, digits, . _ -; at most 63")
+    str,
+    Meta(
+        pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$",
+        description="a name: lower case, digits, . _ -; at most 63",
+        examples=["r12-u07"],
+    ),
 ]
 ImageName = Annotated[
-    str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._+~-]*$", description="name@version")
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9._+~-]*$",
+        description="an image as name@version",
+        examples=["web@2026.11.3"],
+    ),
 ]
 Mac = Annotated[
-    str, Meta(pattern=r"^([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}$", description="six hex pairs; quote it in YAML")
+    str,
+    Meta(
+        pattern=r"^([0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}$",
+        description="a MAC address, quoted",
+        examples=["b8:ca:3a:00:00:01"],
+    ),
 ]
-Cidr = Annotated[str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="address/prefix length")]
-Duration = Annotated[str, Meta(pattern=r"^[0-9]+(ms|s|m|h|d)$", description="30s, 10m, 1h")]
-Size = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?\s*(B|[KMGT]i?B)$", description="100GB, 1TiB")]
+Cidr = Annotated[
+    str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="address/prefix length", examples=["10.1.12.7/24"])
+]
+Duration = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,9}(ms|s|m|h|d)$", description="a time with its unit", examples=["10m", "30s", "1h"])
+]
+Size = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{1,15}(\.[0-9]{1,9})?\s*(B|[KMGT]i?B)$",
+        description="a size with its unit",
+        examples=["100GB", "1TiB"],
+    ),
+]
+Digest = Annotated[
+    str,
+    Meta(
+        pattern=r"^sha256:[0-9a-f]{64}$",
+        description="a digest as sha256: and 64 hex digits",
+        examples=["sha256:" + "0" * 64],
+    ),
+]
 Mode = Literal["read-only", "read-write"]
 
 
@@ -36,7 +70,14 @@ class Tls(Document, frozen=True, kw_only=True):
 
 
 class Route(Document, frozen=True, kw_only=True):
-    to: Cidr | Literal["default"]
+    to: Annotated[
+        str,
+        Meta(
+            pattern=r"^(default|[0-9a-fA-F.:]+/[0-9]{1,3})$",
+            description="a network as address/prefix length, or default",
+            examples=["10.0.0.0/8"],
+        ),
+    ]
     via: str
 
 
@@ -78,7 +119,8 @@ class Host(Document, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^(redfish\+https|redfish\+http|redfish-raw\+https|ipmi|fake)://.+",
-            description="redfish+https://ADDRESS[:PORT], redfish+http://, ipmi://",
+            description="a BMC address: redfish+https://ADDRESS[:PORT], redfish+http:// or ipmi://",
+            examples=["redfish+https://10.12.0.7"],
         ),
     ]
     kind: Literal["server", "switch"] = "server"
@@ -153,9 +195,13 @@ class Urls(Document, frozen=True, kw_only=True):
     may fetch chunks in the clear (each is checked against the manifest); without it they come over TLS.
     """
 
-    bmc: Annotated[str, Meta(pattern=r"^https?://.+")]
-    machines: Annotated[str, Meta(pattern=r"^https://.+")]
-    chunks: Annotated[str, Meta(pattern=r"^https?://.+")] | None = None
+    bmc: Annotated[
+        str, Meta(pattern=r"^https?://.+", description="an http:// or https:// URL", examples=["http://10.0.0.5:8080"])
+    ]
+    machines: Annotated[
+        str, Meta(pattern=r"^https://.+", description="an https:// URL", examples=["https://10.1.0.5:8443"])
+    ]
+    chunks: Annotated[str, Meta(pattern=r"^https?://.+", description="an http:// or https:// URL")] | None = None
 
 
 class Listen(Document, frozen=True, kw_only=True):
@@ -210,7 +256,7 @@ class Hold(Document, frozen=True, kw_only=True):
     host: str
     image: ImageName
     reason: str
-    since: str
+    since: str  # date or time, quoted
     by: str = ""
 
 
@@ -241,7 +287,22 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     wipe_signatures: bool
     proof: ProofRule
     templates: dict[str, str]  # seed file name -> template text
+    template_files: dict[str, str] = {}  # seed file name -> file it came from, for error messages
     vars: dict[str, object]
     labels: dict[str, str]  # with pool, role, rack, model, kind, name
     protected: bool
     limits: dict[str, float]
+
+
+class SiteDocs(msgspec.Struct, frozen=True, kw_only=True):
+    """All documents of a site, each valid and all of them fitting together: what `load` returns."""
+
+    site: Site
+    hosts: dict[str, Host]
+    roles: dict[str, Role]
+    pools: dict[str, Pool]
+    profiles: frozenset[str]  # names: the site's own, and those that ship
+    lock: dict[str, str]  # name@version -> sha256:...
+    holds: dict[str, Hold]  # by host
+    templates: dict[str, str]  # file name under templates/ -> text
+    files: dict[tuple[str, str], str]  # ("host", name), ("role", name), ("pool", name) -> file, relative to the site

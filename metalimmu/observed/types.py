@@ -69,13 +69,13 @@ class BootOverride(msgspec.Struct, frozen=True):
     """Boot.BootSourceOverride*. A target while Disabled is stale (Supermicro) and means nothing: compare `effective`."""
 
     enabled: BootEnabled
-    target: BootTarget | str
+    target: str  # a BootTarget where we know it; BMCs have more
     mode: BootMode | None = None  # absent or null on some makes
     once_allowed: bool = True
     continuous_allowed: bool = True
 
     @property
-    def effective(self) -> BootTarget | str:
+    def effective(self) -> str:
         return BootTarget.none if self.enabled is BootEnabled.disabled else self.target
 
 

@@ -5,26 +5,22 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from metalimmu.boot import tls
-from metalimmu.boot.changes import Changes
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.render import digest, render
 from metalimmu.service.outside import ask_ssh
 from metalimmu.store.records import DeploymentRecord
-from metalimmu.wire.messages import Assignment, Boot, ConfigFile, RootDisk, RunTimeConfig
+from metalimmu.wire.messages import PROOF_FILE, Assignment, Boot, ConfigFile, RootDisk, RunTimeConfig
 
 if TYPE_CHECKING:
     from metalimmu.boot.ports import Deployment
     from metalimmu.desired.types import HostSpec
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
-
-PROOF_FILE = "metalimmu.json"
 
 
 class BootSide:
@@ -35,8 +31,6 @@ class BootSide:
         self._urls = site.docs.site.urls
         self._tls = tls.ensure(site.state / "tls", self._urls.machines)
         self._key = SiteKey.at(site.state / "tls" / "site.key")
-        self._changes = Changes()
-        self._lock = Lock()
         self._service = BootService(
             self._urls,
             site.docs.site.listen,
@@ -45,7 +39,6 @@ class BootSide:
             deployments=site.store,
             images=site.catalogue,
             content=self,
-            changes=self._changes,
         )
 
     def start(self) -> None:
@@ -58,13 +51,13 @@ class BootSide:
     # workflows.context.Media
 
     def media_url(self, deployment: str) -> str:
-        return f"{self._urls.bmc.rstrip('/')}/m/{self._key.secret('media', deployment)}/boot.iso"
+        return self._service.media_url(deployment)
 
     def is_media_of(self, deployment: str, image: str) -> bool:
-        return self._key.secret("media", deployment) in image.lower()
+        return self._service.is_media_of(deployment, image)
 
     def wait(self, deployment: str, seconds: float) -> None:
-        self._changes.wait(deployment, seconds)
+        self._service.wait(deployment, seconds)
 
     # workflows.context.Images
 
@@ -105,7 +98,6 @@ class BootSide:
             efi_label=f"metalimmu {plan.image.ref}",
             own_efi_entries=record.efi_entries,
         )
-        served = self._with_proof(run, config)
         hashes = self._key.hashes(run)
         self._site.store.add_deployment(
             DeploymentRecord(
@@ -119,7 +111,7 @@ class BootSide:
                 assignment=assignment,
                 fence=fence,
                 config=config,
-                config_digest=served.digest,
+                config_digest=config.digest,
                 created=plan.created,
             )
         )
@@ -154,7 +146,7 @@ class BootSide:
         return Plan.decode(self._site.store.run(run).plan)
 
     def _with_proof(self, deployment: str, config: RunTimeConfig) -> RunTimeConfig:
-        """The proof unit's file is made when it is served: its token is kept nowhere."""
+        """The proof unit's file is made when it is served: its token is kept nowhere, and is no part of the digest."""
         proof = {
             "url": self._urls.machines.rstrip("/"),
             "token": self._key.secret("proof", deployment),
@@ -162,8 +154,9 @@ class BootSide:
             "certificate": self._tls.pem,
             "config_digest": config.digest,
         }
-        files = (*config.files, ConfigFile(PROOF_FILE, json.dumps(proof, indent=1, sort_keys=True)))
-        return replace(config, files=files, digest=digest({f.path: f.content for f in files}))
+        return replace(
+            config, files=(*config.files, ConfigFile(PROOF_FILE, json.dumps(proof, indent=1, sort_keys=True)))
+        )
 
 
 def boot_network(spec: HostSpec) -> dict[str, str]:

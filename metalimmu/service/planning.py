@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from metalimmu.desired.render import render
 from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
 from metalimmu.lifecycle import State
 from metalimmu.observed.types import BootEnabled, BootTarget, PowerAction, PowerState, WriteRequest
@@ -34,6 +35,7 @@ def plan_host(
     facts = image_facts(site, wanted)
     check_image(spec, facts)
     site.ramdisk(spec.ramdisk)
+    render(spec, controller={})  # an undefined variable is found here, before a machine is touched
     memory = _memory(site, host)
     with site.connect(spec, mode="read-only") as bmc:
         seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=bmc.media())

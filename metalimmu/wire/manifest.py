@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from metalimmu.wire import codec
@@ -13,6 +13,15 @@ from metalimmu.wire.codec import WireError
 CHUNK = 1 << 20  # bytes; the last chunk of an image may be shorter
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def read_back_digest(chunks: Iterable[str | None]) -> str:
+    """SHA-256 (hex) over the chunks' own digests in order: one line each, hex, or `-` for a chunk of zeros.
+
+    What an agent reports of a disk it has read back, and what the controller computes from the manifest; so nobody
+    hashes an image twice.
+    """
+    return hashlib.sha256("".join(f"{c or '-'}\n" for c in chunks).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

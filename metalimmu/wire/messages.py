@@ -24,6 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 PROTOCOL = 1
+PROOF_FILE = "metalimmu.json"  # on the seed, for the proof unit: url, token, pin, certificate, config_digest
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class RunTimeConfig:
     """Files of the seed: a FAT file system labelled `cidata` (NoCloud)."""
 
     files: tuple[ConfigFile, ...]
-    digest: str  # SHA-256 (hex) over path NUL content NUL, sorted by path
+    digest: str  # SHA-256 (hex) over path NUL content NUL, sorted by path; without PROOF_FILE, which carries it
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Report:
 
     disk: Disk
     digest: str  # of the manifest that the read-back was compared with
-    read_back: str  # SHA-256 (hex) of the whole image as read back past the page cache, config extents as zeros
+    read_back: str  # manifest.read_back_digest of the chunks as read back from the disk, past the page cache
     boot_id: str
     chunks: int = 0
     fetched_chunks: int = 0
@@ -183,6 +184,8 @@ class Report:
     efi_entries: tuple[str, ...] = ()  # BootOrder as read back: "0003 metalimmu web@2 \\EFI\\..."
     resumed: int = 0  # times the write went on after a break
     fence: int = 0
+    notes: tuple[str, ...] = ()  # what the operator should know: signatures wiped, NVRAM full, no O_DIRECT
+    changed: tuple[str, ...] = ()  # "offset+length what": bytes of the disk that are ours and not the image's
 
 
 @dataclass(frozen=True)

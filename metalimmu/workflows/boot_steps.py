@@ -9,6 +9,9 @@ from metalimmu.plan.identity import same_serial
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
+ASKING = "asking for a reset"
+_UNSURE = 30.0  # seconds to wait for a sign of a reset that may or may not have been taken
+
 
 class Preflight(Step):
     """The BMC is the one we mean, the image is whole. Nothing is changed yet."""
@@ -115,26 +118,36 @@ class Override(Step):
 
 
 class PowerUp(Step):
-    """One reset. The intent is recorded first: after a crash between asking and noting, it is not asked twice."""
+    """One reset. The intent is recorded before the BMC is asked and again when it has answered: between the two, after a
+    crash or a broken connection, nobody knows whether the machine was reset, and what the machine does tells.
+    """
 
     name = "power"
+    pause = 1.0
 
     def observe(self, c: Context) -> Evidence | None:
-        if _checked_in(c):
+        d = c.deployed()
+        if d.check_in is not None or d.media_bytes:
             return {"summary": "the machine has booted already"}
-        if not c.deployed().intent:
+        if not d.intent:
             return None
         state = c.bmc.power_state()
         if state is not PowerState.on:
             return None
-        return {"summary": c.deployed().intent, "power": state}
+        if d.intent == ASKING and c.bmc.boot_override().effective == BootTarget.cd:
+            return None  # a one-time override that is still there was not used yet
+        return {"summary": d.intent, "power": state}
 
     def act(self, c: Context) -> None:
-        restart(c)
+        d = c.deployed()
+        if d.intent != ASKING or c.tools.clock.now() - (d.intent_at or 0.0) > _UNSURE * c.tools.pace:
+            restart(c)
 
     def tend(self, c: Context) -> None:
         """Power that goes off again, or never came: ask once more, for an off machine only."""
-        if c.bmc.power_state() is PowerState.off and not c.notes.get("asked again"):
+        if c.deployed().intent == ASKING:
+            self.act(c)
+        elif c.bmc.power_state() is PowerState.off and not c.notes.get("asked again"):
             c.notes["asked again"] = True
             c.bmc.set_power(PowerAction.on)
 
@@ -231,8 +244,9 @@ def restart(c: Context) -> None:
     """On, or a reset of what runs: it is replaced anyway."""
     state = c.bmc.power_state()
     action = PowerAction.on if state is PowerState.off else PowerAction.force_restart
-    c.tools.store.update_deployment(c.run, intent=f"{action} asked", intent_at=c.tools.clock.now())
+    c.tools.store.update_deployment(c.run, intent=ASKING, intent_at=c.tools.clock.now())
     c.bmc.set_power(action)
+    c.tools.store.update_deployment(c.run, intent=f"{action} asked")
 
 
 def tend_boot(c: Context, *, share: float) -> None:

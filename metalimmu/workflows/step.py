@@ -82,13 +82,15 @@ def _until(step: Step, c: Context, limit: float) -> tuple[str, Evidence]:
     deadline = clock.monotonic() + limit
     acted_at: float | None = None
     away_since: float | None = None
+    error: BmcError | None = None
     while True:
         c.check()
         now = clock.monotonic()
         try:
             evidence = step.observe(c)
             if evidence is not None:
-                return ("already" if acted_at is None else "done"), evidence
+                acts = type(step).act is not Step.act
+                return ("already" if acts and acted_at is None else "done"), evidence
             if acted_at is None or (step.again is not None and now - acted_at > step.again * limit):
                 if acted_at is not None:
                     c.notes["repeated"] = c.notes.get("repeated", 0) + 1
@@ -97,14 +99,23 @@ def _until(step: Step, c: Context, limit: float) -> tuple[str, Evidence]:
                 continue
             step.tend(c)
             away_since = None
+            error = None
         except BmcError as exc:
             away_since = _patience(c, exc, away_since, now)
+            error = exc
         if clock.monotonic() > deadline:
-            last = step.explain(c)
+            last = error.message if error else _explained(step, c)
             raise StepTimeout(
                 f"{step.name}: no success within {_span(limit)}" + (f": {last}" if last else ""), hint=step.hint()
             )
         _rest(step, c)
+
+
+def _explained(step: Step, c: Context) -> str:
+    try:
+        return step.explain(c)
+    except BmcError as exc:
+        return exc.message
 
 
 def _patience(c: Context, exc: BmcError, away_since: float | None, now: float) -> float:

@@ -1,0 +1,43 @@
+"""Where things lie in a lab's folder, and the two messages that describe a lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metalimmu_emulator.machine import ServerSpec
+from metalimmu_emulator.processes import ProcessId
+
+LAB = "lab.json"  # LabSpec
+SUPERVISOR = "supervisor.json"  # Supervisor, written when all BMCs listen
+LOG = "supervisor.log"
+SITE = "site"
+SERVERS = "servers"
+
+
+@dataclass(frozen=True)
+class LabSpec:
+    """Made by the first `up`, kept by later ones."""
+
+    name: str
+    user: str
+    password: str
+    servers: tuple[ServerSpec, ...]
+    bmc_ports: tuple[int, ...]  # 0: any free one
+    media_port: int  # the controller's plain listener: media and chunks
+    machines_port: int  # the controller's TLS listener
+    image: str
+    ramdisk: str
+    images: str  # folder of the image store
+    ramdisks: str
+    mirror: str = ""
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    process: ProcessId
+    ports: tuple[int, ...]  # of the BMCs, in the order of LabSpec.servers
+
+
+def server_folder(lab: Path, name: str) -> Path:
+    return lab / SERVERS / name

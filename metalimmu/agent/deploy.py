@@ -1,0 +1,209 @@
+"""One deployment on one disk: from an assignment to a report. Nothing is written before all checks have passed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from metalimmu.agent import commit, disks, efi, foreign, identify, layout, seed
+from metalimmu.agent.block import Device
+from metalimmu.agent.client import Controller
+from metalimmu.agent.fetch import Breaks, Source
+from metalimmu.agent.image import ImageReader
+from metalimmu.agent.link import Link, Lost, Stopped, patiently
+from metalimmu.agent.machine import Machine
+from metalimmu.agent.readback import read_back
+from metalimmu.agent.write import Writer
+from metalimmu.errors import AgentError, DiskUnsuitable
+from metalimmu.wire.codec import WireError
+from metalimmu.wire.manifest import Manifest, read_back_digest
+from metalimmu.wire.messages import Assignment, Boot, Disk, Report
+
+
+@dataclass
+class Deployment:
+    """What is kept of a write that broke off, for when the same image is asked for again."""
+
+    boot: Boot
+    machine: Machine
+    controller: Controller
+    breaks: Breaks
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    disks: tuple[Disk, ...] = ()
+    link: Link = field(init=False)
+    begun: str = ""  # digest of the image that this process has begun to write
+    writer: Writer | None = None
+    finished: tuple[str, Report] | None = None  # digest and what was reported
+
+    def run(self, assignment: Assignment, link: Link) -> Report:
+        """Raises AgentError of many kinds; Lost and Stopped end it without a fault."""
+        self.link = link
+        if self.finished and self.finished[0] == assignment.digest:
+            return self.finished[1]
+        self.notes.clear()
+        self.link.phase("identify")
+        evidence = identify.confirm(identify.identity(self.machine.root), assignment)
+        self.link.log(f"this is {assignment.host or 'the machine'}: {', '.join(evidence)}")
+        manifest = self._manifest(assignment.digest)
+        self._fits_machine(manifest, assignment)
+        disk = self._choose(assignment, manifest)
+        files = seed.files(patiently(self.controller.config, self.link))
+        with Device(disk.path, disk.logical_sector) as device:
+            report = self._on_disk(device, disk, manifest, files, assignment)
+        self.finished = (assignment.digest, report)
+        return report
+
+    def _on_disk(
+        self, device: Device, disk: Disk, manifest: Manifest, files: dict[str, bytes], assignment: Assignment
+    ) -> Report:
+        previous = self._previous(manifest, assignment)
+        writer = self._writer(device, manifest, assignment)
+        source = self._source(assignment, self.link.stop)
+        try:
+            image = ImageReader(writer, source, device, self.link, previous)
+            head = image.chunk(0)
+            places = layout.plan(head, manifest, device.size, need_seed=bool(files))
+            content = seed.fat(files, places.seed.length, device.sector) if places.seed else b""
+            self._clear_foreign(device, disk, image, assignment)
+            # The first write to the disk is here.
+            self.begun = manifest.digest
+            writer.take_boot_away()
+            with self._timed("zero"):
+                writer.zero()
+            self.link.log(f"writing {assignment.image} to {disks.describe_line(disk)}")
+            with self._timed("write"):
+                writer.write(previous, assignment.parallel)
+            self.link.log(self._told(writer))
+            with self._timed("read-back"):
+                read_back(device, manifest, self.link, source)
+            self.writer = None  # from here on the disk is no longer the image alone
+            with self._timed("config"):
+                commit.commit(device, manifest, places, head=head, content=content, link=self.link)
+        finally:
+            source.close()
+        entries = self._boot_entries(places.esp, manifest, assignment)
+        if not device.direct:
+            self.notes.append(f"{disk.path} has no O_DIRECT: read back after dropping its pages from the cache")
+        resumed = self.breaks.count + bool(writer.interrupted and writer.counts.kept_chunks)
+        return Report(
+            disk=disk,
+            digest=manifest.digest,
+            read_back=read_back_digest(manifest.chunks),
+            boot_id=identify.boot_id(self.machine.root),
+            chunks=len(manifest.chunks),
+            fetched_chunks=writer.counts.fetched_chunks,
+            fetched_bytes=writer.counts.fetched_bytes,
+            kept_chunks=writer.counts.kept_chunks,
+            zero_bytes=writer.counts.zero_bytes,
+            seconds={k: round(v, 3) for k, v in self.seconds.items()},
+            config_digest=seed.digest(files),
+            efi_entries=tuple(entries),
+            resumed=resumed,
+            notes=tuple(self.notes),
+            changed=places.changed(),
+        )
+
+    def _manifest(self, digest: str) -> Manifest:
+        data = patiently(lambda: self.controller.manifest(digest), self.link)
+        try:
+            return Manifest.decode(data)
+        except WireError as exc:
+            raise AgentError(f"the image's manifest cannot be used: {exc}", hint="add the image again") from exc
+
+    def _previous(self, manifest: Manifest, assignment: Assignment) -> Manifest | None:
+        """What the disk is thought to hold. A guess that is wrong costs time, never content."""
+        if manifest.digest in (self.begun, assignment.previous_digest):
+            return manifest
+        if not assignment.previous_digest:
+            return None
+        try:
+            return self._manifest(assignment.previous_digest)
+        except (Stopped, Lost):
+            raise
+        except AgentError as exc:
+            self.link.log(f"no delta: the previous image's manifest is not to be had: {exc.message}")
+            return None
+
+    def _writer(self, device: Device, manifest: Manifest, assignment: Assignment) -> Writer:
+        def source(halt: threading.Event) -> Source:
+            return self._source(assignment, halt)
+
+        old = self.writer
+        if old and old.device.path == device.path and old.manifest == manifest:
+            old.device, old.source, old.link = device, source, self.link
+            return old
+        self.writer = Writer(device, manifest, self.link, source)
+        return self.writer
+
+    def _source(self, assignment: Assignment, halt: threading.Event) -> Source:
+        return Source(assignment.chunk_base, self.boot.token, self.boot.pin, halt, self.breaks)
+
+    def _fits_machine(self, manifest: Manifest, assignment: Assignment) -> None:
+        hint = "give the host's role an image that is made for this machine"
+        if manifest.architecture != self.machine.architecture:
+            raise AgentError(
+                f"{assignment.image} is for {manifest.architecture}, the machine is {self.machine.architecture}",
+                hint=hint,
+            )
+        if self.machine.firmware not in manifest.firmware:
+            raise AgentError(
+                f"{assignment.image} boots with {' or '.join(manifest.firmware)}, the machine booted with "
+                f"{self.machine.firmware}",
+                hint=hint,
+            )
+        if manifest.kind != "disk":
+            raise AgentError(
+                f"{assignment.image} is of kind {manifest.kind}, which is not written to a disk", hint=hint
+            )
+
+    def _choose(self, assignment: Assignment, manifest: Manifest) -> Disk:
+        self.disks = disks.settled(self.machine.root, self.disks)
+        disk = disks.choose(self.disks, assignment.root_disk)
+        if disk.logical_sector != manifest.sector_size:
+            raise DiskUnsuitable(
+                f"{disk.path} has logical sectors of {disk.logical_sector} bytes, the image of {manifest.sector_size}"
+            )
+        return disk
+
+    def _clear_foreign(self, device: Device, disk: Disk, image: ImageReader, assignment: Assignment) -> None:
+        second = any(d.signatures for d in self.disks if not d.unusable and d.path != disk.path)
+        found = foreign.find(self.disks, disk, image.identifiers() if second else ())
+        if not assignment.wipe_signatures:
+            foreign.refuse(found)
+        for line in foreign.wipe(found, device):
+            self.link.log(line)
+            self.notes.append(line)
+
+    def _boot_entries(self, esp: efi.Esp | None, manifest: Manifest, assignment: Assignment) -> list[str]:
+        if self.machine.firmware != "uefi":
+            return []
+        if esp is None:
+            self.notes.append("the image has no EFI system partition: no UEFI boot entry was made")
+            return []
+        path = efi.hard_drive_path(esp, manifest.efi_loader)
+        label = assignment.efi_label or f"metalimmu {assignment.image}"
+        variables = efi.Variables(self.machine.efivars)
+        entries, problems = efi.put_first(variables, label, path, assignment.own_efi_entries)
+        for line in problems:
+            self.link.log(line)
+        self.notes += problems
+        return entries
+
+    def _told(self, writer: Writer) -> str:
+        c, took = writer.counts, self.seconds.get("write", 0.0)
+        return (
+            f"written: {c.fetched_chunks} chunks fetched ({c.fetched_bytes / 1e6:.1f} MB over the network), "
+            f"{c.kept_chunks} kept, {c.zero_bytes / 1e6:.1f} MB zeros, {took:.1f} s"
+        )
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began

@@ -1,0 +1,141 @@
+"""Who we are to a BMC: one session where it has a session service, Basic authentication where it has none.
+
+Sessions are few (4 to 16 on most makes): one is made at the first request, used for all, and ended in any case.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Any
+
+from metalimmu import log
+from metalimmu.bmc import answers, uris
+from metalimmu.bmc.answers import Answer
+from metalimmu.bmc.credentials import Credentials
+from metalimmu.bmc.ledger import LoginLedger
+from metalimmu.errors import BmcError, BmcLoginRefused
+
+LOG = log.get("bmc")
+ROOT = "/redfish/v1/"
+SESSIONS = "/redfish/v1/SessionService/Sessions"
+
+Send = Callable[[str, str, Any, dict[str, str]], Answer]
+
+
+class Login:
+    """`headers()` logs in when nobody has; `forget()` after a 401; `close()` logs out. `send` is the raw transport:
+    the session's own POST and DELETE are the only writes allowed in read-only mode.
+    """
+
+    def __init__(self, bmc: str, credentials: Credentials | None, ledger: LoginLedger, send: Send) -> None:
+        self._bmc = bmc
+        self._credentials = credentials
+        self._ledger = ledger
+        self._send = send
+        self._headers: dict[str, str] | None = None if credentials else {}
+        self._session: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Raises BmcLoginRefused, also when this login was refused before, by whichever process."""
+        if self._headers is None:
+            self._headers = self._log_in()
+        return self._headers
+
+    @property
+    def has_session(self) -> bool:
+        """A lost session can be made anew; a refused Basic login stays refused."""
+        return "X-Auth-Token" in (self._headers or {})
+
+    def forget(self) -> None:
+        self._session, self._headers = None, None
+
+    def refused(self, why: str) -> BmcLoginRefused:
+        """Remember that this login is no good, and the error that says so."""
+        if self._credentials is None:
+            return BmcLoginRefused(
+                f"{self._bmc} wants a login, and this host has no credentials",
+                hint="set `credentials` of the host, or a `match` rule in site.yaml",
+            )
+        self.forget()
+        self._ledger.record_refusal(self._bmc, self._credentials.version, time.time())
+        return BmcLoginRefused(f"{self._bmc} refused user {self._credentials.username!r}: {why}")
+
+    def close(self) -> None:
+        """Never raises."""
+        session, self._session = self._session, None
+        headers, self._headers = self._headers, None
+        if session is None or headers is None:
+            return
+        try:
+            answer = self._send("DELETE", session, None, headers)
+        except Exception as exc:  # noqa: BLE001  also at interpreter exit, where anything can be gone
+            LOG.warning("%s: the session %s could not be ended: %s", self._bmc, session, exc)
+            return
+        if answer.status_code >= 400 and answer.status_code not in (401, 404):  # it has ended already
+            LOG.warning("%s: the session %s could not be ended: HTTP %s", self._bmc, session, answer.status_code)
+
+    def _log_in(self) -> dict[str, str]:
+        credentials = self._credentials
+        if credentials is None:
+            return {}
+        when = self._ledger.refused(self._bmc, credentials.version)
+        if when is not None:
+            raise BmcLoginRefused(
+                f"{self._bmc} refused user {credentials.username!r} with this password before ({when}); "
+                "it is not tried again until they change"
+            )
+        where = self._where()
+        made = self._make_session(where, credentials) if where else None
+        return made or _basic(credentials)
+
+    def _where(self) -> str | None:
+        """Where sessions are made. The root must be readable without a login (DSP0266), and is not everywhere."""
+        answer = self._send("GET", ROOT, None, {})
+        if answer.status_code in (401, 403):
+            return SESSIONS
+        if answer.status_code >= 400:
+            raise answers.error(answer, "GET", ROOT)
+        root = answer.document()
+        links = root.get("Links")
+        sessions = links.get("Sessions") if isinstance(links, dict) else None
+        uri = sessions.get("@odata.id") if isinstance(sessions, dict) else None
+        if isinstance(uri, str) and uri:
+            return uri
+        return SESSIONS if "SessionService" in root else None
+
+    def _make_session(self, where: str, credentials: Credentials) -> dict[str, str] | None:
+        """None: this BMC has no sessions (left), use Basic."""
+        body = {"UserName": credentials.username, "Password": credentials.password}
+        answer = self._send("POST", where, body, {})
+        if answer.status_code in answers.ABSENT:
+            return None
+        if answers.says(answer, "SessionLimitExceeded"):
+            LOG.warning("%s has no session left; using Basic authentication", self._bmc)
+            return None
+        # iLO 5 answers 400 with UnauthorizedLoginAttempt. Whatever the words, no second try: accounts get locked.
+        if answer.status_code in (400, 401, 403):
+            raise self.refused(answers.explained(answer))
+        if answer.status_code >= 300:
+            raise answers.error(answer, "POST", where)
+        token = answer.header("X-Auth-Token")
+        if not token:
+            return None
+        self._session = answer.header("Location") or _own_uri(answer)  # absolute on some makes: the host is dropped
+        if not self._session:
+            LOG.warning("%s gave a token without the session's address: it cannot be ended", self._bmc)
+        return {"X-Auth-Token": log.secret(token)}
+
+
+def _own_uri(answer: Answer) -> str | None:
+    try:
+        uri = answer.document().get("@odata.id")
+    except BmcError:
+        return None
+    return uris.path(uri) if isinstance(uri, str) and uri else None
+
+
+def _basic(credentials: Credentials) -> dict[str, str]:
+    pair = f"{credentials.username}:{credentials.password}".encode()
+    return {"Authorization": f"Basic {log.secret(base64.b64encode(pair).decode())}"}

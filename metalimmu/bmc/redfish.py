@@ -1,0 +1,138 @@
+"""The sushy driver: `ports.Bmc` over Redfish (DSP0266, DSP0268).
+
+What changes something goes through sushy's models, which know how it must be said to real BMCs; what is read is read
+by ourselves, because sushy's models raise on answers of real machines (see `document` and `tree`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from metalimmu.bmc import redfish_boot, redfish_inventory, redfish_media
+from metalimmu.bmc.connector import Connector, Timing
+from metalimmu.bmc.credentials import Credentials
+from metalimmu.bmc.ledger import LoginLedger
+from metalimmu.bmc.ports import Target
+from metalimmu.bmc.redfish_service import Service
+from metalimmu.bmc.transport import Transport
+from metalimmu.desired.types import Mode
+from metalimmu.errors import UsageError
+from metalimmu.observed.types import (
+    BootEnabled,
+    BootMode,
+    BootOverride,
+    BootTarget,
+    Inventory,
+    MediaSlot,
+    PowerAction,
+    PowerState,
+    SystemIdentity,
+    WriteRequest,
+)
+
+
+class RedfishBmc:
+    """Connects and logs in with the first call. Use it as a context manager, or close it."""
+
+    driver = "redfish"
+
+    def __init__(self, connector: Connector, *, system: str | None = None) -> None:
+        self.connector = connector
+        self._service = Service(connector, system)
+
+    @classmethod
+    def open(
+        cls,
+        target: Target,
+        *,
+        credentials: Credentials | None,
+        mode: Mode,
+        before_write: Callable[[], None] | None = None,
+        ledger: LoginLedger | None = None,
+        patience: float = 20.0,
+        timing: Timing | None = None,
+    ) -> Self:
+        """Raises UsageError for an address or a CA file that cannot be used."""
+        transport = Transport(
+            base_url(target.bmc),
+            tls=target.tls,
+            proxy=target.proxy,
+            connect_timeout=target.connect_timeout,
+            read_timeout=target.read_timeout,
+        )
+        connector = Connector(
+            transport,
+            credentials,
+            ledger=ledger,
+            mode=mode,
+            before_write=before_write,
+            patience=patience,
+            timing=timing,
+        )
+        return cls(connector, system=target.system)
+
+    def power_state(self) -> PowerState:
+        return redfish_boot.power_state(self._service.system(self._service.tree()))
+
+    def power_actions(self) -> frozenset[PowerAction]:
+        tree = self._service.tree()
+        return redfish_boot.power_actions(redfish_boot.reset_types(tree, self._service.system(tree)))
+
+    def set_power(self, action: PowerAction) -> None:
+        redfish_boot.set_power(self._service, action)
+
+    def boot_override(self) -> BootOverride:
+        return redfish_boot.boot_override(self._service.system(self._service.tree()))
+
+    def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
+        redfish_boot.set_boot_override(self._service, target, enabled, mode)
+
+    def media(self) -> tuple[MediaSlot, ...]:
+        return redfish_media.media(self._service, self._service.tree())
+
+    def insert_media(self, slot: MediaSlot, url: str) -> None:
+        redfish_media.insert(self._service, slot, url)
+
+    def eject_media(self, slot: MediaSlot) -> None:
+        redfish_media.eject(self._service, slot)
+
+    def identity(self) -> SystemIdentity:
+        return self._service.identity(self._service.tree())
+
+    def inventory(self) -> Inventory:
+        return redfish_inventory.inventory(self._service, self.driver)
+
+    def rehearse(self, act: Callable[[], None]) -> list[WriteRequest]:
+        return self.connector.rehearse(act)
+
+    def sent(self) -> list[WriteRequest]:
+        return self.connector.sent()
+
+    def close(self) -> None:
+        self.connector.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def base_url(address: str) -> str:
+    """`redfish+https://10.0.0.1:8443/` -> `https://10.0.0.1:8443`. Raises UsageError."""
+    try:
+        parts = urlsplit(address.removeprefix("redfish+"))
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise UsageError(f"{address!r} is no address of a BMC: {exc}") from exc
+    if parts.scheme not in ("http", "https") or not host:
+        raise UsageError(f"{address!r} is no address of a BMC", hint="write redfish+https://ADDRESS[:PORT]")
+    if parts.username or parts.password:
+        raise UsageError(
+            f"the address of {host} carries a login", hint="set `credentials:` instead; documents are read by many"
+        )
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + (f":{port}" if port else "")

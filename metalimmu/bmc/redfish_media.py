@@ -1,0 +1,145 @@
+"""Virtual media: slots under the system, its managers or both; changed through sushy's VirtualMedia."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from metalimmu.bmc import uris
+from metalimmu.bmc.document import Doc
+from metalimmu.bmc.redfish_boot import parameters
+from metalimmu.bmc.redfish_service import Service
+from metalimmu.bmc.tree import Tree
+from metalimmu.bmc.unknown import unknown
+from metalimmu.errors import BmcError, BmcRefused, BmcUnsupported
+from metalimmu.observed.types import MediaSlot, Unknown
+
+INSERT = "#VirtualMedia.InsertMedia"
+EJECT = "#VirtualMedia.EjectMedia"
+
+
+def media(service: Service, tree: Tree, gaps: list[Unknown] | None = None) -> tuple[MediaSlot, ...]:
+    """Each slot once, the system's before the managers'. A slot that cannot be read goes to `gaps`.
+
+    Supermicro links one collection from both places; Lenovo shows its ten slots under both with two URIs each: slots
+    of one id and one set of media types are one slot. Raises BmcUnsupported when there are no virtual media at all.
+    """
+    collections = _collections(service, tree)
+    if not collections:
+        raise BmcUnsupported(f"{service.system(tree).uri}: neither the system nor its managers have virtual media")
+    found: dict[tuple[str, frozenset[str]], MediaSlot] = {}
+    troubles: list[BmcError] = []
+    for uri in collections:
+        try:
+            members = tree.members(uri)
+        except BmcError as exc:
+            troubles.append(exc)
+            continue
+        for member in members:
+            try:
+                slot = _slot(tree.read(member))
+            except BmcError as exc:
+                if gaps is not None:
+                    gaps.append(unknown(exc, member))
+                continue
+            found.setdefault((slot.id, frozenset(slot.media_types)), slot)
+    if troubles and len(troubles) == len(collections):
+        raise troubles[0]
+    return tuple(found.values())
+
+
+def _collections(service: Service, tree: Tree) -> list[str]:
+    owners = [service.system(tree)]
+    try:
+        owners += service.managers(tree)
+    except BmcError:
+        if not owners[0].link("VirtualMedia"):
+            raise
+    found = {uris.key(o.link("VirtualMedia")): o.link("VirtualMedia") for o in owners if o.link("VirtualMedia")}
+    return list(found.values())
+
+
+def _slot(doc: Doc) -> MediaSlot:
+    return MediaSlot(
+        id=doc.text("Id") or uris.last(doc.uri),
+        uri=doc.uri,
+        media_types=doc.texts("MediaTypes"),
+        inserted=doc.flag("Inserted"),
+        image=doc.text("Image") or None,
+        by_action=doc.has("Actions", INSERT, "target"),
+        can_eject=doc.has("Actions", EJECT, "target"),
+    )
+
+
+def insert(service: Service, slot: MediaSlot, url: str) -> None:
+    from metalimmu.bmc.sushy_bridge import translated
+
+    tree = service.tree()
+    doc = tree.read(slot.uri)
+    now = _slot(doc)
+    # While rehearsing, the eject that comes first in the plan has not happened.
+    if now.inserted and not service.connector.rehearsing:
+        raise BmcRefused(
+            f"slot {slot.id} has {now.image or 'an image'} inserted already; it refuses a second one",
+            hint="eject it first",
+        )
+    protocol, method = _demanded(tree, doc, url)
+    with translated(f"insert into {slot.uri}"):
+        _sushy_media(service, doc).insert_media(url, transfer_protocol=protocol, transfer_method=method)
+
+
+def _demanded(tree: Tree, doc: Doc, url: str) -> tuple[Any, Any]:
+    """(TransferProtocolType, TransferMethod), each only where ActionInfo says that it is required: X11 refuses more
+    than Image. What a BMC demands without saying so, sushy learns from its refusal.
+    """
+    import sushy
+
+    info = doc.text("Actions", INSERT, "@Redfish.ActionInfo")
+    try:
+        required = {n for n, p in parameters(tree.read(info)).items() if p.flag("Required")} if info else set()
+    except BmcError:
+        required = set()
+    scheme = urlsplit(url).scheme.upper()
+    return (
+        sushy.VirtualMediaTransferProtocolType(scheme) if "TransferProtocolType" in required else None,
+        sushy.TransferMethod.STREAM if "TransferMethod" in required else None,
+    )
+
+
+def eject(service: Service, slot: MediaSlot) -> None:
+    from metalimmu.bmc.sushy_bridge import translated
+
+    tree = service.tree()
+    doc = tree.read(slot.uri)
+    now = _slot(doc)
+    # iDRAC answers 500 (VRM0009) to an eject of nothing.
+    if now.inserted is False and not now.image and not service.connector.rehearsing:
+        return
+    with translated(f"eject from {slot.uri}"):
+        _sushy_media(service, doc, eject_path=service.quirks(tree).eject_path).eject_media()
+
+
+def _sushy_media(service: Service, doc: Doc, *, eject_path: str = "") -> Any:
+    from sushy.resources.manager.virtual_media import VirtualMedia
+
+    from metalimmu.bmc.sushy_bridge import Bridge, known
+
+    class Media(VirtualMedia):  # type: ignore[misc]
+        def _allow_patch(self) -> bool:
+            """Without an action there is nothing else than PATCH to try, whatever the Allow header omits: a BMC that
+            has no such thing answers 405.
+            """
+            return True
+
+    actions = {name: {"target": doc.text("Actions", name, "target")} for name in (INSERT, EJECT)}
+    if eject_path and not actions[EJECT]["target"]:
+        actions[EJECT] = {"target": doc.uri + eject_path}
+    document = {
+        "@odata.id": doc.uri,
+        "Id": doc.text("Id") or uris.last(doc.uri),
+        "Name": doc.text("Name") or "media",
+        "Image": doc.text("Image") or None,
+        "Inserted": doc.flag("Inserted"),
+        "Actions": {name: action for name, action in actions.items() if action["target"]},
+    }
+    return Media(Bridge(service.connector, {doc.uri: known(document, doc.headers)}), doc.uri)

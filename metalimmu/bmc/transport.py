@@ -1,0 +1,219 @@
+"""HTTP to one BMC: one kept-alive connection, one TLS context for the whole process.
+
+sushy's own connector sends `Connection: close` and urllib3 then reads the CA store again for each connection: 17 ms
+of CPU for each request, even with verification off. Nothing here retries, logs in or knows Redfish.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+
+from metalimmu import log
+from metalimmu.bmc.answers import Answer
+from metalimmu.bmc.unknown import BmcTimeout
+from metalimmu.desired.types import Tls
+from metalimmu.errors import BmcBroken, BmcCertificateError, BmcError, BmcUnreachable, UsageError
+
+LARGEST_BODY = 32 << 20  # HPE's attribute registries have 5 MB
+IDLE = 4.0
+"""Seconds after which a kept-alive connection is not trusted with a write: BMCs close idle ones without a word."""
+
+LOG = log.get("bmc")
+
+
+class NotSent(BmcUnreachable):
+    """Not a byte of the request has left us: it is safe to send it again, whatever it is."""
+
+
+class Transport:
+    """Blocking; its owner sends one request at a time."""
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        tls: Tls | None = None,
+        proxy: str | None = None,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 60.0,
+        largest: int = LARGEST_BODY,
+    ) -> None:
+        self.base = base
+        self._timeouts = (connect_timeout, read_timeout)
+        self._largest = largest
+        self._used = 0.0
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
+        self._session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0))
+        if base.startswith("https:"):
+            self._session.mount("https://", _PinningAdapter(*_context_and_pin(tls or Tls(), base)))
+        else:
+            _say_once(f"{base}: the BMC is spoken to in the clear; anybody on that network reads the password")
+
+    def send(self, method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """Any HTTP status is an answer. Raises NotSent, BmcUnreachable, BmcTimeout, BmcCertificateError, BmcBroken."""
+        if method != "GET" and time.monotonic() - self._used > IDLE:
+            self.drop()
+        try:
+            with self._session.request(
+                method,
+                url,
+                json=body,
+                headers=dict(headers or {}),
+                timeout=self._timeouts,
+                stream=True,
+                allow_redirects=False,
+            ) as response:
+                return Answer(response.status_code, response.headers, self._body(response, url), url=url)
+        except requests.exceptions.InvalidSchema as exc:
+            raise UsageError(f"{url}: {exc}", hint="a socks5:// proxy needs the package PySocks") from exc
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            self.drop()
+            raise _translated(exc, self.base) from exc
+        finally:
+            self._used = time.monotonic()
+
+    def _body(self, response: requests.Response, url: str) -> bytes:
+        """Bounded in size and in time: a read timeout alone lets a BMC drip one byte a minute for ever."""
+        deadline = time.monotonic() + 4 * self._timeouts[1]
+        parts, size = [], 0
+        while part := response.raw.read1(1 << 16, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > self._largest:
+                self.drop()
+                raise BmcBroken(f"{url}: the answer is larger than {self._largest >> 20} MiB; reading stopped")
+            if time.monotonic() > deadline:
+                self.drop()
+                raise BmcTimeout(f"{url}: the answer was not complete after {4 * self._timeouts[1]:.0f} s")
+        return b"".join(parts)
+
+    def drop(self) -> None:
+        """Close the connection; the next request opens one."""
+        for adapter in self._session.adapters.values():
+            adapter.close()
+
+    def close(self) -> None:
+        self._session.close()
+
+
+class _PinningAdapter(HTTPAdapter):
+    """Hands urllib3 a ready context, so that it loads no CA file, and the pin, checked before a request is sent."""
+
+    def __init__(self, context: ssl.SSLContext, pin: str | None) -> None:
+        self._context = context
+        self._pin = pin
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        pool: dict[str, Any] = {"ssl_context": self._context}
+        if self._pin:
+            pool["assert_fingerprint"] = self._pin
+        return host, pool
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """The context has it all."""
+
+
+def _context_and_pin(tls: Tls, base: str) -> tuple[ssl.SSLContext, str | None]:
+    if tls.fingerprint:
+        pin = tls.fingerprint.replace(":", "").strip().lower()
+        if len(pin) != 64:
+            raise UsageError(f"{base}: tls.fingerprint is not a SHA-256 (64 hex digits): {tls.fingerprint!r}")
+        # Not a verifying context as well: urllib3 turns check_hostname off in the context it checks a pin with, and
+        # ours are shared.
+        return _unverified(), pin
+    if tls.verify:
+        return _verifying(tls.ca, _stamp(tls.ca)), None
+    _say_once(f"{base}: the BMC's certificate is not verified (tls.verify is false); set tls.fingerprint or tls.ca")
+    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # said aloud once, not for each request
+    return _unverified(), None
+
+
+def _stamp(ca: str | None) -> float:
+    """A changed CA file makes a new context."""
+    try:
+        return Path(ca).stat().st_mtime if ca else 0.0
+    except OSError as exc:
+        raise UsageError(f"tls.ca {ca} cannot be read: {exc.strerror}") from exc
+
+
+@lru_cache(maxsize=32)
+def _verifying(ca: str | None, _stamp: float) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except ssl.SSLError as exc:
+        raise UsageError(f"tls.ca {ca} is no PEM file of certificates: {exc}") from exc
+
+
+@lru_cache(maxsize=1)
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    # BMCs of 2015 have RSA keys of 1024 bits, which Debian's default level refuses. Here the pin tells who it is,
+    # or the operator has said that nothing does.
+    context.set_ciphers("DEFAULT:@SECLEVEL=1")
+    return context
+
+
+@lru_cache(maxsize=4096)
+def _say_once(text: str) -> None:
+    LOG.warning("%s", text)
+
+
+def _chain(exc: BaseException) -> list[BaseException]:
+    """The error and all that it was made from: requests and urllib3 wrap and wrap."""
+    found: list[BaseException] = []
+    todo: list[object] = [exc]
+    while todo and len(found) < 20:
+        one = todo.pop()
+        if isinstance(one, BaseException) and one not in found:
+            found.append(one)
+            todo += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return found
+
+
+def _translated(exc: Exception, base: str) -> BmcError:
+    chain = _chain(exc)
+    words = _words(chain)
+
+    def made_from(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(e, kinds) for e in chain)
+
+    if made_from(ssl.SSLCertVerificationError) or "Fingerprints did not match" in str(exc):
+        return BmcCertificateError(f"{base}: the certificate is not the expected one: {words}")
+    if made_from(ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError):
+        return BmcUnreachable(f"{base}: the connection broke off: {words}")
+    if made_from(ssl.SSLError) and not made_from(TimeoutError):
+        return BmcCertificateError(
+            f"{base}: no TLS connection: {words}", hint="is this port HTTPS? Is the BMC's TLS too old?"
+        )
+    # Before ConnectTimeoutError: urllib3 makes it a kind of that.
+    if made_from(NewConnectionError, ProxyError):
+        return NotSent(f"{base}: no TCP connection: {words}")
+    if made_from(ConnectTimeoutError):
+        return NotSent(f"{base}: no TCP connection in time")
+    if made_from(requests.exceptions.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+        return BmcTimeout(f"{base}: connected, but no answer in time")
+    if made_from(urllib3.exceptions.DecodeError, requests.exceptions.ContentDecodingError):
+        return BmcBroken(f"{base}: the answer's compression is broken: {words}")
+    return BmcUnreachable(f"{base}: the connection broke off: {words}")
+
+
+def _words(chain: list[BaseException]) -> str:
+    """The innermost error that says something."""
+    inner = next((e for e in reversed(chain) if isinstance(e, OSError) and str(e)), chain[0])
+    return str(getattr(inner, "strerror", None) or inner)[:300]

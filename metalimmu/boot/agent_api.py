@@ -1,0 +1,132 @@
+"""/v1: what agents and proof units say, see wire.messages. Decisions are in rules; here they meet store and HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from metalimmu import log
+from metalimmu.boot import answers, rules
+from metalimmu.boot.answers import Refused
+from metalimmu.boot.desk import Desk
+from metalimmu.boot.ports import Deployment
+from metalimmu.boot.rules import Verdict
+from metalimmu.wire.messages import CheckIn, Failure, Progress, Refusal, Report, SystemReport
+
+logger = log.get("boot")
+
+
+class AgentApi:
+    """Every handler raises MetalimmuError for our own troubles (answered 503) and Refused for the machine's."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/check-in", self.check_in),
+            web.get("/v1/manifest/{sha}", self.manifest, allow_head=False),
+            web.get("/v1/config", self.config, allow_head=False),
+            web.post("/v1/progress", self.progress),
+            web.post("/v1/report", self.report),
+            web.post("/v1/failure", self.failure),
+            web.post("/v1/system", self.system),
+        ]
+
+    async def check_in(self, request: web.Request) -> web.StreamResponse:
+        d = await self._deployment(request)
+        said = await answers.body(request, CheckIn)
+        image = await self._desk.image(d.digest)
+        now = self._desk.now()
+        d = await self._decide(d, lambda it: rules.check_in(it, said, image.manifest, now))
+        logger.info("%s checked in as %s", d.host, said.identity.serial)
+        return answers.message(rules.assignment(d, self._desk.chunk_base(d), now))
+
+    async def manifest(self, request: web.Request) -> web.StreamResponse:
+        d = self._running(await self._deployment(request))
+        if f"sha256:{request.match_info['sha']}" != d.digest:
+            return answers.nothing()
+        image = await self._desk.image(d.digest)
+        return web.Response(body=image.encoded, content_type="application/json")
+
+    async def config(self, request: web.Request) -> web.StreamResponse:
+        d = self._running(await self._deployment(request))
+        if d.check_in is None:
+            raise Refused(409, Refusal("AgentRefused", "run-time config is for a machine that has checked in"))
+        return answers.message(await self._desk.call(self._desk.content.config, d))
+
+    async def progress(self, request: web.Request) -> web.StreamResponse:
+        d = await self._deployment(request)
+        said = await answers.body(request, Progress)
+        self._raise(rules.spoken(d, said.boot_id, said.fence))
+        kept = rules.progress(said)
+        if self._desk.recorder.progress(d.id, kept, rules.log_lines(said), self._desk.now()):
+            await self._desk.flush()
+        return await self._orders(d)
+
+    async def report(self, request: web.Request) -> web.StreamResponse:
+        d = await self._deployment(request)
+        said = await answers.body(request, Report)
+        image = await self._desk.image(d.digest)
+        now = self._desk.now()
+        await self._desk.flush()
+        return await self._orders(await self._decide(d, lambda it: rules.report(it, said, image.manifest, now)))
+
+    async def failure(self, request: web.Request) -> web.StreamResponse:
+        d = await self._deployment(request)
+        said = await answers.body(request, Failure)
+        now = self._desk.now()
+        await self._desk.flush()
+        return await self._orders(await self._decide(d, lambda it: rules.failure(it, said, now)))
+
+    async def system(self, request: web.Request) -> web.StreamResponse:
+        d = await self._desk.find("proof", answers.bearer(request))
+        if d is None:
+            return answers.nothing()
+        said = await answers.body(request, SystemReport)
+        image = await self._desk.image(d.digest)
+        now = self._desk.now()
+        d = await self._decide(d, lambda it: rules.system(it, said, image.manifest, now))
+        return answers.message({"acknowledged": rules.acknowledges(d, said, image.manifest)})
+
+    async def _orders(self, d: Deployment) -> web.StreamResponse:
+        orders = rules.orders(d)
+        if orders.go and d.went is None:
+            now = self._desk.now()
+            await self._change(d, lambda it: {} if it.went else {"went": now})
+        return answers.message(orders)
+
+    async def _deployment(self, request: web.Request) -> Deployment:
+        found = await self._desk.find("agent", answers.bearer(request))
+        if found is None:
+            raise web.HTTPNotFound
+        return found
+
+    def _running(self, d: Deployment) -> Deployment:
+        if d.ended is not None:
+            raise web.HTTPNotFound
+        return d
+
+    async def _decide(self, d: Deployment, rule: Callable[[Deployment], Verdict]) -> Deployment:
+        """Apply a rule to the record as it is inside the store's transaction: two machines cannot both be first."""
+        verdict = Verdict()
+
+        def change(now: Deployment) -> Mapping[str, Any]:
+            nonlocal verdict
+            verdict = rule(now)
+            return verdict.changes
+
+        after = await self._change(d, change)
+        self._raise(verdict)
+        return after
+
+    async def _change(self, d: Deployment, change: Callable[[Deployment], Mapping[str, Any]]) -> Deployment:
+        after = await self._desk.call(self._desk.deployments.update_deployment, d.id, change)
+        self._desk.changes.notify(d.id)
+        return after
+
+    def _raise(self, verdict: Verdict) -> None:
+        if verdict.refusal is not None:
+            raise Refused(verdict.status, verdict.refusal)

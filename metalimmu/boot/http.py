@@ -1,0 +1,144 @@
+"""The boot service: HTTP for BMCs and booting machines, in one thread with a loop of its own.
+
+::
+
+    BMCs' listener       GET  /m/SECRET/boot.iso      boot media, Range requests
+    (urls.bmc)           GET  /c/SECRET/SHA256        chunks, if urls.chunks leads here
+    machines' listener   *    /v1/...                 agents and proof units, see wire.messages
+    (urls.machines, TLS) GET  /c/SECRET/SHA256        chunks
+
+Everything else, and everything that is not part of a running deployment, is 404 without a word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from urllib.parse import unquote
+
+from metalimmu import log
+from metalimmu.boot import listeners
+from metalimmu.boot.changes import Changes
+from metalimmu.boot.desk import Desk
+from metalimmu.boot.listeners import Listener
+from metalimmu.boot.media_api import media_path
+from metalimmu.boot.ports import Content, Deployments, Images
+from metalimmu.boot.tls import TlsFiles
+from metalimmu.boot.tokens import SiteKey
+from metalimmu.desired.types import Listen, Urls
+from metalimmu.errors import ListenError
+
+_READY = 30.0  # seconds
+_STOPPED = 30.0  # seconds
+_ENOUGH = 8  # characters of a secret that a BMC which cuts addresses must show
+
+logger = log.get("boot")
+
+
+class BootService:
+    """`start` and `stop` from any thread. After `start` all ports are open; after `stop` all is written."""
+
+    def __init__(
+        self,
+        urls: Urls,
+        listen: Listen,
+        *,
+        tls: TlsFiles,
+        key: SiteKey,
+        deployments: Deployments,
+        images: Images,
+        content: Content,
+        changes: Changes | None = None,
+    ) -> None:
+        """Raises UsageError for addresses that contradict each other."""
+        self.changes = changes or Changes()
+        self._urls = urls
+        self._tls = tls
+        self._key = key
+        self._plan = listeners.plan(urls, listen)
+        self._make_desk: Callable[[], Desk] = lambda: Desk(
+            deployments=deployments,
+            images=images,
+            content=content,
+            key=key,
+            changes=self.changes,
+            chunks_url=(urls.chunks or urls.machines).rstrip("/"),
+        )
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._failed: Exception | None = None
+        self._seen: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Raises ListenError (a port is taken) and SecretError (key or certificate)."""
+        if self._thread is not None:
+            raise RuntimeError("the boot service runs already")
+        context = self._tls.context()
+        places: list[tuple[Listener, socket.socket]] = []
+        try:
+            places.extend((each, listeners.open_socket(each)) for each in self._plan)
+        except ListenError:
+            for _, sock in places:
+                sock.close()
+            raise
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(places, context, ready), name="metalimmu-boot", daemon=True
+        )
+        self._thread.start()
+        if not ready.wait(_READY) or self._failed is not None:
+            self.stop()
+            raise ListenError(
+                "the boot service did not come up", hint="run again with --verbose and read the log"
+            ) from (self._failed)
+        logger.info("boot service listens on %s", ", ".join(f"{p.host or '*'}:{p.port}" for p in self._plan))
+
+    def stop(self) -> None:
+        """Ends transfers under way after 2 s. Nothing happens when it does not run."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        if self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+        thread.join(_STOPPED)
+        if thread.is_alive():
+            logger.error("the boot service did not stop within %g s", _STOPPED)
+
+    def media_url(self, deployment: str) -> str:
+        """Where the BMC finds this deployment's boot media: no `?`, no `=` (Supermicro X12 refuses them)."""
+        return self._urls.bmc.rstrip("/") + media_path(self._key.secret("media", deployment))
+
+    def is_media_of(self, deployment: str, image: str) -> bool:
+        """Is the address that a BMC shows this deployment's? BMCs cut, unquote or lower-case what they show."""
+        secret = self._key.secret("media", deployment)
+        ours = self.media_url(deployment).casefold()
+        shown = unquote(image).strip().casefold()
+        return secret in shown or (len(shown) >= ours.index(secret) + _ENOUGH and ours.startswith(shown))
+
+    def wait(self, deployment: str, seconds: float) -> None:
+        """Until something about the deployment has changed since the last `wait` for it, or for `seconds`."""
+        self._seen[deployment] = self.changes.wait(deployment, seconds, since=self._seen.get(deployment, 0))
+
+    def _run(
+        self, places: list[tuple[Listener, socket.socket]], context: ssl.SSLContext, ready: threading.Event
+    ) -> None:
+        from metalimmu.boot.server import serve
+
+        async def main() -> None:
+            self._loop = asyncio.get_running_loop()
+            self._stop = asyncio.Event()
+            await serve(places, context, self._make_desk(), ready=ready.set, stop=self._stop)
+
+        try:
+            asyncio.run(main())
+        except Exception as exc:
+            self._failed = exc
+            logger.exception("the boot service ended")
+        finally:
+            for _, sock in places:
+                sock.close()
+            ready.set()

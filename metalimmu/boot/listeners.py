@@ -1,0 +1,92 @@
+"""Where the boot service listens: sockets opened before anything starts, so that a taken port is said at once."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from metalimmu.desired.types import Listen, Urls
+from metalimmu.errors import ListenError, UsageError
+
+BACKLOG = 512
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One address, and what is served there."""
+
+    host: str  # empty: all addresses
+    port: int
+    setting: str  # what to look at in site.yaml
+    tls: bool
+    media: bool = False
+    chunks: bool = False
+    agents: bool = False
+
+
+def plan(urls: Urls, listen: Listen) -> list[Listener]:
+    """The machines' listener, and the BMCs'; one when both are the same address.
+
+    Raises UsageError for an address that cannot be read, or one that is plain HTTP for BMCs and TLS for machines.
+    """
+    machines = _listener(urls.machines, listen.machines, "machines", chunks=True, agents=True)
+    bmc = _listener(urls.bmc, listen.bmc, "bmc", media=True, chunks=_same_place(urls.chunks, urls.bmc))
+    if (machines.host, machines.port) != (bmc.host, bmc.port):
+        return [bmc, machines]
+    if not bmc.tls:
+        raise UsageError(
+            f"urls.bmc and urls.machines both lead to port {bmc.port}, one with TLS and one without",
+            hint="give them different ports in site.yaml",
+        )
+    return [Listener(bmc.host, bmc.port, "urls", tls=True, media=True, chunks=True, agents=True)]
+
+
+def open_socket(listener: Listener) -> socket.socket:
+    """Bound and listening. Raises ListenError, which says which and why."""
+    where = f"{listener.host or 'all addresses'}, port {listener.port}"
+    both = not listener.host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both or ":" in listener.host else socket.AF_INET
+    try:
+        return socket.create_server((listener.host, listener.port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+    except OSError as exc:
+        raise ListenError(
+            f"the boot service cannot listen on {where} ({listener.setting}): {exc.strerror or exc}",
+            hint=_hint(exc.errno, listener),
+        ) from exc
+
+
+def _hint(code: int | None, listener: Listener) -> str:
+    if code == errno.EADDRINUSE:
+        return (
+            f"`ss -ltnp 'sport = :{listener.port}'` names the program that has it: stop that, or change "
+            f"{listener.setting} (the port in the URL, or `listen:`) in site.yaml"
+        )
+    if code == errno.EACCES:
+        return f"ports below 1024 need root or CAP_NET_BIND_SERVICE: use another port in {listener.setting}"
+    if code == errno.EADDRNOTAVAIL:
+        return f"this machine has no address {listener.host}: correct `listen:` in site.yaml"
+    return ""
+
+
+def _listener(  # noqa: PLR0917
+    url: str, listen: str | None, name: str, media: bool = False, chunks: bool = False, agents: bool = False
+) -> Listener:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    try:
+        port = parts.port or (443 if tls else 80)
+        host, setting = "", f"urls.{name}"
+        if listen:
+            setting = f"listen.{name}"
+            place = urlsplit(f"//{listen}")
+            host, port = place.hostname or "", place.port or port
+    except ValueError as exc:
+        raise UsageError(f"{name}: {url} {listen or ''}: {exc}", hint="write ADDRESS:PORT") from exc
+    return Listener(host, port, setting, tls, media=media, chunks=chunks, agents=agents)
+
+
+def _same_place(one: str | None, other: str) -> bool:
+    """Chunks in the clear are served by us only where `urls.chunks` leads to us; it may also be a cache in front."""
+    return one is not None and urlsplit(one)[:2] == urlsplit(other)[:2]

@@ -1,0 +1,124 @@
+"""/m and /c: boot media for BMCs, chunks for agents. Bytes that really went out are counted per deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+
+from aiohttp import web
+
+from metalimmu import log
+from metalimmu.boot import answers, ranges
+from metalimmu.boot.desk import Desk
+from metalimmu.boot.ports import MediaFile
+from metalimmu.boot.ranges import Slice
+
+BLOCK = 256 * 1024  # bytes of media in memory per transfer
+TLS_BLOCK = 256 * 1024
+MEDIA_STALL = 600.0  # seconds for one block: BMCs stop reading while their machine does something else
+CHUNK_TIME = 180.0  # seconds for one chunk of at most 1 MiB
+
+_SHA = re.compile(r"[0-9a-f]{64}\Z")
+
+logger = log.get("boot")
+
+
+class MediaApi:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def media_routes(self) -> list[web.RouteDef]:
+        return [web.get("/m/{secret}/boot.iso", self.media)]
+
+    def chunk_routes(self) -> list[web.RouteDef]:
+        return [web.get("/c/{secret}/{sha}", self.chunk)]
+
+    async def media(self, request: web.Request) -> web.StreamResponse:
+        d = await self._desk.running("media", request.match_info["secret"])
+        if d is None:
+            return answers.nothing()
+        async with self._desk.media(d) as file:
+            wanted = Slice(200, 0, file.size, file.size)
+            if "If-Range" not in request.headers:  # we send no validator, so a condition can never hold
+                wanted = ranges.parse(request.headers.get("Range"), file.size)
+            response = web.StreamResponse(status=wanted.status, headers={"Accept-Ranges": "bytes"})
+            response.content_type = "application/octet-stream"
+            response.content_length = wanted.length
+            if wanted.content_range:
+                response.headers["Content-Range"] = wanted.content_range
+            await response.prepare(request)
+            if request.method != "HEAD":
+                await self._send_media(request, response, d.id, file, wanted)
+            return response
+
+    async def chunk(self, request: web.Request) -> web.StreamResponse:
+        d = await self._desk.running("chunk", request.match_info["secret"])
+        sha = request.match_info["sha"]
+        if d is None or not _SHA.match(sha) or sha not in (await self._desk.image(d.digest)).chunks:
+            return answers.nothing()
+        try:
+            fd = os.open(self._desk.images.chunk_path(sha), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            logger.warning("chunk %s of %s cannot be read: %s; `metalimmu image verify` says more", sha, d.host, exc)
+            return answers.nothing()
+        try:
+            size = os.fstat(fd).st_size
+            response = web.StreamResponse()
+            response.content_type = "application/zstd"
+            response.content_length = size
+            await response.prepare(request)
+            if request.method != "HEAD":
+                await self._send_chunk(request, response, d.id, fd, size)
+        finally:
+            os.close(fd)
+        return response
+
+    async def _send_media(
+        self, request: web.Request, response: web.StreamResponse, deployment: str, file: MediaFile, wanted: Slice
+    ) -> None:
+        offset, end = wanted.offset, wanted.offset + wanted.length
+        while offset < end:
+            data = await self._desk.call(file.pread, offset, min(BLOCK, end - offset))
+            if not data:
+                raise ConnectionResetError("the media became shorter while it was served")
+            async with asyncio.timeout(MEDIA_STALL):
+                await _write(request, response, data)
+            self._desk.recorder.sent(deployment, media=len(data))
+            offset += len(data)
+
+    async def _send_chunk(
+        self, request: web.Request, response: web.StreamResponse, deployment: str, fd: int, size: int
+    ) -> None:
+        """By sendfile where the transport can; TLS cannot."""
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the reader has gone")
+        if transport.get_extra_info("sslcontext") is not None:
+            data = memoryview(await self._desk.call(os.pread, fd, size, 0))
+            async with asyncio.timeout(CHUNK_TIME):
+                for start in range(0, size, TLS_BLOCK):
+                    await _write(request, response, data[start : start + TLS_BLOCK])
+                    self._desk.recorder.sent(deployment, chunks=min(TLS_BLOCK, size - start))
+            return
+        with io.FileIO(fd, "rb", closefd=False) as file:
+            try:
+                async with asyncio.timeout(CHUNK_TIME):
+                    await asyncio.get_running_loop().sendfile(transport, file, 0, size)
+            finally:  # sendfile moves the file's position over what the socket took, also when it breaks off
+                self._desk.recorder.sent(deployment, chunks=os.lseek(fd, 0, os.SEEK_CUR))
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes | memoryview) -> None:
+    """Returns when the socket has taken it. A broken connection is known one turn of the loop later (seen with TLS on
+    Python 3.11: all further writes seemed to succeed).
+    """
+    await response.write(data)
+    await asyncio.sleep(0)
+    if request.transport is None:
+        raise ConnectionResetError("the reader has gone")
+
+
+def media_path(secret: str) -> str:
+    return f"/m/{secret}/boot.iso"

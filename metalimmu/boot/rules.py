@@ -1,0 +1,243 @@
+"""What a booting machine is told, decided from its deployment and its message: pure.
+
+A rule returns the fields of the deployment's record that change, and a Refusal if the machine is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from metalimmu.boot.ports import Deployment
+from metalimmu.plan.identity import missing_nics, same_serial, same_uuid
+from metalimmu.wire.manifest import Manifest, read_back_digest
+from metalimmu.wire.messages import (
+    PROTOCOL,
+    Assignment,
+    CheckIn,
+    Failure,
+    Identity,
+    Orders,
+    Progress,
+    Refusal,
+    Report,
+    SystemReport,
+)
+
+MAX_LOG_LINES = 200  # of one message
+MAX_LINE = 500  # characters
+
+ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    changes: dict[str, Any] = field(default_factory=dict)
+    refusal: Refusal | None = None
+    status: int = 200
+
+
+def check_in(d: Deployment, said: CheckIn, manifest: Manifest, now: float) -> Verdict:
+    """The first good check-in binds the deployment to that machine."""
+    if d.ended is not None:
+        return _over(d)
+    if said.protocol != PROTOCOL:
+        return _refused(
+            "AgentRefused",
+            f"the ramdisk speaks protocol {said.protocol}, this controller {PROTOCOL}",
+            "build the ramdisk again with this version: `metalimmu ramdisk build`",
+            said,
+            now,
+        )
+    if said.fence > d.fence:
+        return _stale(d, said.fence)
+    why = other_machine(d, said.identity)
+    if why:
+        return _refused("IdentityMismatch", f"another machine checked in for {d.host}: {why}", "", said, now, d)
+    wrong = _unfit(d, said, manifest)
+    if wrong:
+        return _refused("ImageError", wrong, "assign an image made for this machine", said, now)
+    changes: dict[str, Any] = {"last_seen": now, "refusal": None, "refused_at": None}
+    if d.check_in is None:
+        changes |= {"check_in": said, "checked_in": now}
+    if said.boot_id not in d.boot_ids[-1:]:
+        changes["boot_ids"] = (*d.boot_ids, said.boot_id)[-50:]
+    return Verdict(changes)
+
+
+def other_machine(d: Deployment, seen: Identity) -> str:
+    """Why this is not the machine that the deployment is for; empty: it is, as far as is known."""
+    wanted = d.assignment
+    if wanted.serial and not same_serial(wanted.serial, seen.serial):
+        return f"its serial is {seen.serial or 'empty'}, expected {wanted.serial}"
+    if wanted.uuid and not _same_uuid(wanted.uuid, seen.uuid):
+        return f"its UUID is {seen.uuid or 'empty'}, expected {wanted.uuid} (in either byte order)"
+    absent = missing_nics(wanted.nics, tuple(n.mac for n in seen.nics))
+    if absent:
+        have = ", ".join(n.mac for n in seen.nics) or "none"
+        return f"it lacks the NICs {', '.join(absent)}; it has {have}"
+    bound = d.check_in.identity if d.check_in else None
+    if bound and not (same_serial(bound.serial, seen.serial) and _same_uuid(bound.uuid, seen.uuid)):
+        return f"{bound.serial} ({bound.uuid}) checked in first, now {seen.serial} ({seen.uuid})"
+    return ""
+
+
+def _same_uuid(a: str, b: str) -> bool:
+    """Some firmware has text there that is no UUID; then the text must be the same."""
+    return a.strip().casefold() == b.strip().casefold() or same_uuid(a, b)
+
+
+def _unfit(d: Deployment, said: CheckIn, manifest: Manifest) -> str:
+    architecture = ALIASES.get(said.architecture, said.architecture)
+    if architecture != ALIASES.get(manifest.architecture, manifest.architecture):
+        return f"{d.assignment.image} is for {manifest.architecture}, the machine is {said.architecture}"
+    if manifest.firmware and said.firmware not in manifest.firmware:
+        can = " or ".join(manifest.firmware)
+        return f"{d.assignment.image} boots by {can}, the machine has booted by {said.firmware}"
+    return ""
+
+
+def assignment(d: Deployment, chunk_base: str, now: float) -> Assignment:
+    """After a stop the stage is `done`: such an agent never writes."""
+    return dataclasses.replace(
+        d.assignment,
+        deployment=d.id,
+        fence=d.fence,
+        stage="done" if d.stop else d.stage,
+        chunk_base=chunk_base,
+        clock=now,
+        host=d.host,
+    )
+
+
+def orders(d: Deployment) -> Orders:
+    return Orders(fence=d.fence, go=d.go and not d.stop, stop=d.stop, stage="done" if d.stop else d.stage)
+
+
+def spoken(d: Deployment, boot_id: str, fence: int) -> Verdict:
+    """May this boot of the machine speak for the deployment? Progress, Report and Failure."""
+    if d.ended is not None:
+        return _over(d)
+    if fence > d.fence:
+        return _stale(d, fence)
+    if boot_id not in d.boot_ids[-1:]:
+        text = "this boot has not checked in" if boot_id not in d.boot_ids else "the machine has booted again since"
+        return Verdict(refusal=Refusal("AgentRefused", text, "check in first"), status=409)
+    return Verdict()
+
+
+def progress(said: Progress) -> Progress:
+    """What is kept of it: bounded, and without its log, which goes into the history."""
+    return dataclasses.replace(said, phase=clean(said.phase)[:40], log=())
+
+
+def log_lines(said: Progress) -> tuple[str, ...]:
+    lines = [clean(line) for line in said.log[:MAX_LOG_LINES]]
+    if len(said.log) > MAX_LOG_LINES:
+        lines.append(f"({len(said.log) - MAX_LOG_LINES} more lines left out)")
+    return tuple(lines)
+
+
+def clean(line: str) -> str:
+    """A machine's text goes to an operator's terminal: no control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[:MAX_LINE])
+
+
+def report(d: Deployment, said: Report, manifest: Manifest, now: float) -> Verdict:
+    """The controller makes its own comparison: an agent's `all is well` is not enough."""
+    verdict = spoken(d, said.boot_id, said.fence)
+    if verdict.refusal:
+        return verdict
+    wanted = read_back_digest(manifest.chunks)
+    if said.digest != d.digest:
+        wrong = f"the machine wrote {said.digest}, it was told {d.digest}"
+    elif said.read_back != wanted:
+        wrong = f"the disk reads back as {said.read_back}, {d.assignment.image} is {wanted}"
+    elif d.config_digest and said.config_digest != d.config_digest:
+        wrong = f"the run-time config on the disk is {said.config_digest or 'none'}, it should be {d.config_digest}"
+    else:
+        seen = {"report": said, "read_back_ok": True, "stage": "wait", "last_seen": now}
+        return Verdict(seen if d.report else {**seen, "written": now})
+    failure = Failure("ReadBackDiffers", wrong, boot_id=said.boot_id)
+    bad = {"report": said, "read_back_ok": False, "failure": failure, "stop": wrong, "last_seen": now}
+    return Verdict(bad)
+
+
+def failure(d: Deployment, said: Failure, now: float) -> Verdict:
+    verdict = spoken(d, said.boot_id, 0)
+    if verdict.refusal:
+        return verdict
+    kept = dataclasses.replace(said, code=clean(said.code), message=clean(said.message), hint=clean(said.hint))
+    return Verdict({"failure": kept, "last_seen": now})
+
+
+def system(d: Deployment, said: SystemReport, manifest: Manifest, now: float) -> Verdict:
+    """Does the new system say that it is the image, on the machine, in a boot after the ramdisk's?
+
+    Once acknowledged, a deployment's evidence stays. A report that does not match is kept until the right one comes.
+    A deployment that has ended still answers: the unit asks until it has heard the acknowledgement.
+    """
+    why = not_the_system(d, said, manifest)
+    if d.system_ok:
+        return Verdict()
+    if d.ended is not None:
+        return _over(d)
+    return Verdict({"system": said, "system_ok": not why, "system_why": clean(why), "system_at": now})
+
+
+def not_the_system(d: Deployment, said: SystemReport, manifest: Manifest) -> str:
+    """What differs; empty: it is the system that was written."""
+    name, _, version = d.assignment.image.partition("@")
+    bound = d.check_in.identity if d.check_in else None
+    serial = bound.serial if bound else d.assignment.serial
+    uuid = bound.uuid if bound else d.assignment.uuid
+    if (said.image_id, said.image_version) != (name, version):
+        return f"it is {said.image_id or '?'}@{said.image_version or '?'}, expected {d.assignment.image}"
+    if manifest.build_id and said.build_id != manifest.build_id:
+        return f"its build is {said.build_id or '?'}, expected {manifest.build_id}"
+    if serial and not same_serial(serial, said.serial):
+        return f"its serial is {said.serial or '?'}, expected {serial}"
+    if uuid and said.uuid and not _same_uuid(uuid, said.uuid):
+        return f"its UUID is {said.uuid}, expected {uuid}"
+    if not said.boot_id or said.boot_id in d.boot_ids:
+        return "its boot id is the ramdisk's, not a new one"
+    if d.config_digest and said.config_digest and said.config_digest != d.config_digest:
+        return f"its run-time config is {said.config_digest}, expected {d.config_digest}"
+    return ""
+
+
+def acknowledges(d: Deployment, said: SystemReport, manifest: Manifest) -> bool:
+    """True only when the record says so and this very report is of that system."""
+    return d.system_ok and not not_the_system(d, said, manifest)
+
+
+def _refused(  # noqa: PLR0917
+    code: str, message: str, hint: str, said: CheckIn, now: float, d: Deployment | None = None
+) -> Verdict:
+    """Told to the machine, and kept with both identities for the run that waits."""
+    seen = said.identity
+    evidence = {
+        "serial": seen.serial,
+        "uuid": seen.uuid,
+        "vendor": seen.vendor,
+        "product": seen.product,
+        "nics": ", ".join(n.mac for n in seen.nics),
+    }
+    if d is not None:
+        evidence["expected_serial"] = d.assignment.serial
+        evidence["expected_uuid"] = d.assignment.uuid
+        evidence["expected_nics"] = ", ".join(d.assignment.nics)
+    evidence = {k: clean(v) for k, v in evidence.items()}
+    kept = Failure(code, clean(message), hint, evidence, said.disks, clean(said.boot_id))
+    return Verdict({"refusal": kept, "refused_at": now}, Refusal(code, clean(message), hint), 409)
+
+
+def _over(d: Deployment) -> Verdict:
+    text = f"deployment {d.id} of {d.host} is over"
+    return Verdict(refusal=Refusal("AgentRefused", text, "eject the media and boot from disk"), status=403)
+
+
+def _stale(d: Deployment, fence: int) -> Verdict:
+    text = f"the machine has seen fence {fence}, this controller has {d.fence}"
+    return Verdict(refusal=Refusal("LeaseLost", text, "was the store restored from a backup?"), status=409)

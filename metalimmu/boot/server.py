@@ -1,0 +1,184 @@
+"""The asynchronous half of the boot service: applications on listening sockets, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NoReturn, cast
+from weakref import WeakSet
+
+from aiohttp import hdrs, web
+
+from metalimmu import log
+from metalimmu.boot import answers
+from metalimmu.boot.agent_api import AgentApi
+from metalimmu.boot.answers import Refused
+from metalimmu.boot.desk import Desk
+from metalimmu.boot.listeners import BACKLOG, Listener
+from metalimmu.boot.media_api import MediaApi
+from metalimmu.errors import MetalimmuError
+from metalimmu.wire.messages import Refusal
+
+IDLE = 75.0  # seconds that a connection may go without a whole request
+HANDSHAKE = 20.0  # seconds for TLS
+GOODBYE = 5.0  # seconds for the end of a TLS connection
+FLUSH = 1.0  # seconds between writes of progress
+STOP = 2.0  # seconds for transfers under way when the service stops
+
+logger = log.get("boot")
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def serve(
+    places: list[tuple[Listener, socket.socket]],
+    context: ssl.SSLContext,
+    desk: Desk,
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+) -> None:
+    """Serve until `stop`, then write what is left to write."""
+    opened: list[tuple[asyncio.Server, web.AppRunner]] = []
+    alive: WeakSet[asyncio.Transport] = WeakSet()
+    flushing = asyncio.create_task(_flush_for_ever(desk))
+    try:
+        for listener, sock in places:
+            opened.append(await _open(listener, sock, context if listener.tls else None, desk, alive))
+        ready()
+        await stop.wait()
+    finally:
+        flushing.cancel()
+        for server, _ in opened:
+            server.close()
+        await asyncio.gather(*(runner.cleanup() for _, runner in opened))
+        for transport in list(alive):
+            transport.abort()  # TLS would wait for the other side's goodbye
+        with suppress(asyncio.CancelledError):
+            await flushing
+        await desk.flush()
+        await asyncio.to_thread(desk.close)
+
+
+async def _open(
+    listener: Listener,
+    sock: socket.socket,
+    context: ssl.SSLContext | None,
+    desk: Desk,
+    alive: WeakSet[asyncio.Transport],
+) -> tuple[asyncio.Server, web.AppRunner]:
+    app = web.Application(client_max_size=answers.MAX_BODY, middlewares=[_guard])
+    media = MediaApi(desk)
+    app.router.add_routes(media.media_routes() if listener.media else [])
+    app.router.add_routes(media.chunk_routes() if listener.chunks else [])
+    app.router.add_routes(AgentApi(desk).routes() if listener.agents else [])
+    app.on_response_prepare.append(_anonymous)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP)
+    await runner.setup()
+    manager = runner.server
+    if manager is None:
+        raise RuntimeError("the runner is set up and has no server")
+    loop = asyncio.get_running_loop()
+    most = _most_connections()
+    server = await loop.create_server(
+        lambda: _Connection(manager, loop, most, alive),
+        sock=sock,
+        backlog=BACKLOG,
+        ssl=context,
+        ssl_handshake_timeout=HANDSHAKE if context else None,
+        ssl_shutdown_timeout=GOODBYE if context else None,
+    )
+    return server, runner
+
+
+class _Connection(web.RequestHandler):
+    """Closes without a word where aiohttp would explain: to garbage, after our own faults, above the limit."""
+
+    __slots__ = ("_alive", "_most")
+
+    def __init__(
+        self, manager: web.Server, loop: asyncio.AbstractEventLoop, most: int, alive: WeakSet[asyncio.Transport]
+    ) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            keepalive_timeout=IDLE,
+            access_log=None,  # type: ignore[arg-type]  # what AppRunner passes too: paths have secrets
+            lingering_time=2.0,
+            auto_decompress=False,
+        )
+        self._most = most
+        self._alive = alive
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._alive.add(cast("asyncio.Transport", transport))
+        if self._manager is not None and len(self._manager.connections) > self._most:
+            logger.warning("more than %d connections: one was closed", self._most)
+            self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> NoReturn:
+        logger.debug("%s: connection closed: %s %s", request.remote, status, type(exc).__name__ if exc else message)
+        raise ConnectionResetError("closed")
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as exc:
+        return answers.refuse(exc.status, exc.refusal)
+    except web.HTTPRequestEntityTooLarge:
+        return web.Response(status=413, headers={"Connection": "close"})
+    except web.HTTPException:
+        return answers.nothing()  # no such page, no such method
+    except (ConnectionError, TimeoutError):
+        raise ConnectionResetError from None
+    except MetalimmuError as exc:
+        logger.warning("%s: %s (%s)", _route(request), exc, exc.hint)
+        return _or_close(request, answers.unavailable(exc))
+    except Exception:
+        logger.exception("a fault in metalimmu, answering %s", _route(request))
+        return _or_close(request, answers.refuse(503, Refusal("MetalimmuError", "a fault in the controller")))
+
+
+def _or_close(request: web.Request, answer: web.Response) -> web.Response:
+    if request.writer.output_size:
+        raise ConnectionResetError("the answer had begun")
+    return answer
+
+
+def _route(request: web.Request) -> str:
+    """The pattern, never the path: paths have secrets."""
+    resource_ = request.match_info.route.resource
+    return f"{request.method} {resource_.canonical if resource_ else '?'}"
+
+
+async def _anonymous(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop(hdrs.SERVER, None)
+
+
+async def _flush_for_ever(desk: Desk) -> None:
+    while True:
+        await asyncio.sleep(FLUSH)
+        try:
+            await desk.flush()
+            desk.sweep()
+        except Exception:
+            logger.exception("progress was not written")
+
+
+def _most_connections() -> int:
+    """A connection takes a descriptor, and one more while it sends a chunk; the rest of the process needs some too."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(64, min(4096, soft * 2 // 5))

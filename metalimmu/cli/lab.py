@@ -1,0 +1,143 @@
+"""`lab up | status | console | down`: a rack of virtual machines behind Redfish BMCs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metalimmu.cli.output import emit, output_option
+
+if TYPE_CHECKING:
+    from metalimmu_emulator.lab import Lab
+
+IMAGES = ("tiny@1", "tiny@2")  # each built on the one before
+
+
+def folder(name: str) -> Path:
+    """Where the lab of that name lives (XDG base directory specification: state). Raises UsageError."""
+    from metalimmu.errors import UsageError
+
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,40}", name):
+        raise UsageError(f"{name!r} is no lab name", hint="lower case, digits, . _ -; at most 41")
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "metalimmu" / "lab" / name
+
+
+def existing(name: str) -> Lab:
+    from metalimmu_emulator.lab import Lab
+
+    return Lab(folder(name))
+
+
+name_option = click.option("--name", default="default", show_default=True, help="Which lab; several can be up at once.")
+
+
+@click.group()
+def lab() -> None:
+    """A rack of virtual machines, each behind a Redfish BMC of its own."""
+
+
+@lab.command()
+@name_option
+@click.option("--servers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--firmware", type=click.Choice(["uefi", "bios", "secure"]), default="uefi", show_default=True)
+@click.option("--kvm", is_flag=True, help="Use KVM. Never by itself: /dev/kvm may open and not work.")
+@click.option("--memory", type=int, default=1024, show_default=True, metavar="MIB")
+@click.option("--disk", type=click.Choice(["virtio", "ahci", "nvme", "scsi"]), default="virtio", show_default=True)
+@click.option("--disk-size", type=click.IntRange(1, 1024), default=8, show_default=True, metavar="GIB")
+@click.option("--disks", type=click.IntRange(1, 8), default=1, show_default=True, help="Disks per server.")
+@click.option("--nic", type=click.Choice(["virtio", "e1000"]), default="virtio", show_default=True)
+@click.option("--cd", type=click.Choice(["virtio", "ahci"]), default="virtio", show_default=True)
+@click.option("--ramdisk", type=click.Choice(["lab", "generic"]), default="lab", show_default=True)
+@click.option("--mirror", metavar="URL", help="Debian mirror for ramdisk and images.")
+def up(name: str, disk_size: int, ramdisk: str, mirror: str | None, **shape: Any) -> None:
+    """Start a lab, with a site to drive it."""
+    from metalimmu import paths
+    from metalimmu_emulator import requirements
+    from metalimmu_emulator.lab import Lab
+
+    requirements.check(shape["firmware"])
+    images, ramdisks = paths.cache() / "lab" / "images", paths.cache() / "lab" / "ramdisk"
+    ensure_artifacts(images, ramdisks, ramdisk, mirror)
+    made = Lab.up(
+        folder(name),
+        images=images,
+        ramdisks=ramdisks,
+        ramdisk=ramdisk,
+        image=IMAGES[0],
+        disk_size=disk_size << 30,
+        mirror=mirror or "",
+        **shape,
+    )
+    first = made.spec.servers[0].name
+    click.echo(f"{len(made.spec.servers)} servers are up, powered off. Next:\n")
+    click.echo(f"  metalimmu --site {made.site} reimage {first}")
+    click.echo(f"  metalimmu lab console {first} -f --name {name}")
+    click.echo(f"  metalimmu lab down --name {name}")
+
+
+@lab.command()
+@name_option
+@output_option
+def status(name: str, fmt: str) -> None:
+    """Show the servers of a lab."""
+    import dataclasses
+
+    from metalimmu.errors import LabError
+
+    found = existing(name)
+    rows = [dataclasses.asdict(s) for s in found.status()]
+    emit(rows, ["name", "power", "bmc", "boot", "media"], fmt, wide=["serial", "firmware", "pid", "console"])
+    if not found.running():
+        raise LabError(
+            "the lab's supervisor has died, and its machines with it", hint="`metalimmu lab up` starts it again"
+        )
+
+
+@lab.command()
+@name_option
+@click.argument("host")
+@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
+def console(name: str, host: str, follow: bool) -> None:
+    """Print what a server's serial port said."""
+    from metalimmu_emulator.console import read
+
+    for text in read(existing(name).console(host), follow=follow):
+        click.echo(text, nl=False)
+
+
+@lab.command()
+@name_option
+def down(name: str) -> None:
+    """End all processes of a lab and remove all its files."""
+    existing(name).down()
+    click.echo(f"lab {name} is gone")
+
+
+def ensure_artifacts(images: Path, ramdisks: Path, flavour: str, mirror: str | None) -> None:
+    """The ramdisk and the images of a lab, made once and shared by all labs of this user."""
+    from metalimmu import __version__
+    from metalimmu.errors import MetalimmuError, NotFound
+    from metalimmu.images import build, ramdisk
+    from metalimmu.images.catalogue import Catalogue
+
+    try:
+        current = ramdisk.load(ramdisks / flavour).agent_version == __version__
+    except MetalimmuError:  # none, or of another version of metalimmu
+        current = False
+    if not current:
+        click.echo(f"building the {flavour} ramdisk …", err=True)
+        ramdisk.build(flavour, ramdisks / flavour, mirror=mirror)
+    catalogue = Catalogue(images)
+    base = None
+    for ref in IMAGES:
+        try:
+            catalogue.get(ref)
+        except NotFound:
+            click.echo(f"building the image {ref} …", err=True)
+            build.build("tiny", ref, catalogue, base=base, mirror=mirror)
+        base = ref

@@ -1,0 +1,72 @@
+"""Everything that can be known to be wrong before a machine is touched: documents, credentials rules, and every template of every host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from metalimmu.desired.load import Examined, examine
+from metalimmu.desired.problems import Problem, listed
+from metalimmu.desired.render import attempt
+from metalimmu.desired.resolve import resolve
+from metalimmu.desired.types import HostSpec, SiteDocs
+from metalimmu.errors import TemplateError
+
+
+class Report(msgspec.Struct, frozen=True):
+    problems: tuple[Problem, ...]
+    remarks: tuple[str, ...] = ()  # what is allowed, and must be said aloud
+    hosts: int = 0
+    roles: int = 0
+
+
+def check(folder: Path) -> Report:
+    """Load, resolve and render all of it. Reads files only: no BMC, no machine, no store."""
+    examined = examine(folder)
+    docs, problems, found = examined
+    if docs is None:
+        return Report(tuple(problems), (), len(found.hosts), len(found.roles))
+    specs, wrong = _resolved(docs, examined, folder)
+    wrong += _rendered(docs, specs)
+    return Report(tuple(wrong), remarks(specs), len(docs.hosts), len(docs.roles))
+
+
+def _resolved(docs: SiteDocs, examined: Examined, folder: Path) -> tuple[list[HostSpec], list[Problem]]:
+    specs: list[HostSpec] = []
+    problems: list[Problem] = []
+    for placed in examined.found.hosts:
+        try:
+            specs.append(resolve(docs, placed.value.name, root=folder))
+        except TemplateError as exc:
+            problems.append(placed.problem(("credentials",), "a reference that renders", exc.message, exc.hint))
+    return specs, problems
+
+
+def _rendered(docs: SiteDocs, specs: list[HostSpec]) -> list[Problem]:
+    """Each fault of a template once, with the number of hosts that it hits."""
+    controller = {"url": docs.site.urls.machines, "deployment": "check"}
+    hosts: dict[Problem, list[str]] = {}
+    for spec in specs:
+        for p in attempt(spec, controller=controller)[1]:
+            hosts.setdefault(msgspec.structs.replace(p, field=""), []).append(spec.name)
+    return [msgspec.structs.replace(p, field=_few(names)) for p, names in hosts.items()]
+
+
+def _few(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def remarks(specs: list[HostSpec]) -> tuple[str, ...]:
+    """What an operator has switched off or left out, and should hear each time."""
+    off = [s.name for s in specs if not s.tls.verify and "+https" in s.bmc]
+    clear = [s.name for s in specs if s.bmc.startswith("redfish+http:")]
+    nobody = [s.name for s in specs if not s.serial and not s.nics]
+    no_proof = sorted({s.role for s in specs if s.role and s.proof.by == "none"})
+    said = (
+        (off, "TLS is OFF (verify: false): anyone on the path can read the BMC's password of"),
+        (clear, "no TLS (redfish+http): the BMC's password travels in the clear for"),
+        (nobody, "neither serial nor nics: nothing tells the right machine from a wrong one for"),
+        (no_proof, "proof is none: hosts will show as unproven, of role"),
+    )
+    return tuple(f"{text} {listed(names)}" for names, text in said if names)

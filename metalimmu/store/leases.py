@@ -1,0 +1,74 @@
+"""One lease per host, with a fence that only rises: two workers never drive one BMC.
+
+Functions on a connection inside a transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+import msgspec
+
+from metalimmu.errors import LeaseHeld, LeaseLost
+from metalimmu.store.records import LeaseRecord
+from metalimmu.store.rows import Rows
+
+LEASES = Rows(LeaseRecord, "leases", ("host",))
+
+
+def acquire(conn: sqlite3.Connection, host: str, run: str, holder: str, now: float) -> int:
+    lease = LEASES.get(conn, host)
+    if lease is not None and lease.run is not None:
+        if lease.run != run:
+            raise held(lease)
+        if lease.holder == holder:
+            return lease.fence  # the caller was killed after this was written, before it knew
+    return _give(conn, lease, LeaseRecord(host=host, fence=0, run=run, holder=holder, since=now))
+
+
+def take_over(conn: sqlite3.Connection, host: str, run: str, holder: str, now: float) -> int:
+    lease = LEASES.get(conn, host)
+    if lease is None or lease.run != run:
+        raise lost(host, lease, f"run {run} no longer holds the lease of {host}")
+    return _give(conn, lease, LeaseRecord(host=host, fence=0, run=run, holder=holder, since=now))
+
+
+def check(conn: sqlite3.Connection, host: str, fence: int) -> None:
+    lease = LEASES.get(conn, host)
+    if lease is None or lease.run is None or lease.fence != fence:
+        raise lost(host, lease, f"fence {fence} of {host} is no longer valid")
+
+
+def release(conn: sqlite3.Connection, host: str, run: str, fence: int | None) -> None:
+    lease = LEASES.get(conn, host)
+    if lease is not None and lease.run == run and fence in (None, lease.fence):
+        LEASES.update(conn, (host,), {"run": None, "holder": ""})
+
+
+def held(lease: LeaseRecord) -> LeaseHeld:
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(lease.since))
+    return LeaseHeld(
+        f"run {lease.run} works on {lease.host} since {since} (worker {lease.holder})",
+        hint=f"wait for it (`metalimmu run watch {lease.run}`) or `metalimmu run cancel {lease.run}`",
+    )
+
+
+def lost(host: str, lease: LeaseRecord | None, what: str) -> LeaseLost:
+    if lease is None or lease.run is None:
+        return LeaseLost(f"{what}: no run holds {host} now", hint="start the verb again")
+    return LeaseLost(
+        f"{what}: the newest is {lease.fence}, of run {lease.run} (worker {lease.holder})",
+        hint=f"watch that one with `metalimmu run watch {lease.run}`",
+    )
+
+
+def _give(conn: sqlite3.Connection, before: LeaseRecord | None, wanted: LeaseRecord) -> int:
+    """The row is never deleted, so the fence survives every release."""
+    fence = before.fence + 1 if before else 1
+    if before is None:
+        LEASES.insert(conn, msgspec.structs.replace(wanted, fence=fence))
+    else:
+        fields = {"fence": fence, "run": wanted.run, "holder": wanted.holder, "since": wanted.since}
+        LEASES.update(conn, (wanted.host,), fields)
+    return fence

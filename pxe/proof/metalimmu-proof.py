@@ -1,0 +1,197 @@
+#!/usr/bin/python3
+"""The new system's own word: tell the controller what booted here, until it says that it has heard.
+
+Part of images that metalimmu builds. Standard library of Debian 12 only, nothing of metalimmu. The seed (a FAT
+file system labelled `cidata`) brings metalimmu.json: url, token, pin, certificate, config_digest. Without it this
+program ends quietly: not every system was deployed by metalimmu.
+
+Exit status 0: acknowledged, or there is nothing to prove. It never gives up: the controller may be away for days.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import shlex
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ANSWER_LIMIT = 65536  # bytes
+LABELS = ("cidata", "CIDATA")  # mkfs.fat writes capitals unless told otherwise; cloud-init takes both
+PATIENCE = 3600.0  # seconds; after that ask every five minutes, so that a fleet does not hammer a dead address
+
+
+def say(text: str) -> None:
+    print(f"metalimmu-proof: {text}", flush=True)
+
+
+def os_release(root: Path) -> dict[str, str]:
+    """os-release(5): KEY=value, shell quoting, first file found wins."""
+    for name in ("etc/os-release", "usr/lib/os-release"):
+        try:
+            text = (root / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#"))
+        return {key.strip(): "".join(shlex.split(value)[:1]) for key, value in pairs}
+    return {}
+
+
+def one_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def system_report(root: Path, config_digest: str) -> dict[str, str]:
+    """metalimmu.wire.messages.SystemReport."""
+    release = os_release(root)
+    dmi = root / "sys/class/dmi/id"
+    return {
+        "image_id": release.get("IMAGE_ID", ""),
+        "image_version": release.get("IMAGE_VERSION", ""),
+        "build_id": release.get("BUILD_ID", ""),
+        "serial": one_line(dmi / "product_serial"),
+        "uuid": one_line(dmi / "product_uuid").lower(),
+        "boot_id": one_line(root / "proc/sys/kernel/random/boot_id"),
+        "config_digest": config_digest,
+    }
+
+
+def seed_device(root: Path) -> str:
+    """The block device labelled cidata, or nothing."""
+    for label in LABELS:
+        link = root / "dev/disk/by-label" / label
+        if link.exists():
+            return str(link.resolve())
+    for label in LABELS:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            done = subprocess.run(["blkid", "-L", label], capture_output=True, text=True, timeout=60, check=False)
+            if done.returncode == 0 and done.stdout.strip():
+                return done.stdout.splitlines()[0].strip()
+    return ""
+
+
+@contextlib.contextmanager
+def mounted(device: str) -> Iterator[Path]:
+    """The seed, read-only. /run, because the root file system may be read-only itself."""
+    with tempfile.TemporaryDirectory(prefix="metalimmu-seed-", dir=os.environ.get("RUNTIME_DIRECTORY") or None) as place:
+        options = "ro,nosuid,nodev,noexec"
+        subprocess.run(
+            ["mount", "-t", "vfat,iso9660", "-o", options, device, place], check=True, capture_output=True, timeout=60
+        )
+        try:
+            yield Path(place)
+        finally:
+            subprocess.run(["umount", place], check=False, capture_output=True, timeout=60)
+
+
+def seed_settings(folder: Path) -> dict[str, str]:
+    """metalimmu.json of a mounted seed; empty where there is none."""
+    try:
+        raw = json.loads((folder / "metalimmu.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    return {str(k): v for k, v in raw.items() if isinstance(v, str)} if isinstance(raw, dict) else {}
+
+
+def find_settings(root: Path, *, tries: int = 5, sleep: Callable[[float], None] = time.sleep) -> dict[str, str]:
+    """Look a few times: a slow controller may show its disk after this unit was started."""
+    for n in range(tries):
+        device = seed_device(root)
+        if device:
+            try:
+                with mounted(device) as folder:
+                    return seed_settings(folder)
+            except (OSError, ValueError, subprocess.SubprocessError) as exc:
+                detail = getattr(exc, "stderr", b"") or b""
+                say(f"cannot read the seed on {device}: {exc} {detail.decode(errors='replace').strip()}")
+        if n + 1 < tries:
+            sleep(2.0)
+    return {}
+
+
+class Pinned(http.client.HTTPSConnection):
+    """TLS to exactly one certificate. Its dates and name do not matter: clocks of bare machines are wrong."""
+
+    def __init__(self, host: str, port: int | None, pin: str, timeout: float = 30.0) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # compared below, before anything is sent
+        super().__init__(host, port, timeout=timeout, context=context)
+        self.pin = pin.lower().replace(":", "")
+
+    def connect(self) -> None:
+        super().connect()
+        certificate = self.sock.getpeercert(binary_form=True) or b""
+        seen = hashlib.sha256(certificate).hexdigest()
+        if not hmac.compare_digest(seen, self.pin):
+            self.close()
+            raise ssl.SSLError(f"the controller's certificate has SHA-256 {seen}, expected {self.pin}")
+
+
+def post(settings: dict[str, str], report: dict[str, str]) -> bool:
+    """Send once; true when acknowledged. Raises OSError, http.client.HTTPException, ValueError."""
+    url = urllib.parse.urlsplit(settings["url"])
+    if url.scheme != "https" or not url.hostname:
+        raise ValueError(f"the seed's url {settings['url']!r} is not https://")
+    connection = Pinned(url.hostname, url.port, settings["pin"])
+    try:
+        headers = {"Authorization": f"Bearer {settings['token']}", "Content-Type": "application/json"}
+        connection.request("POST", f"{url.path.rstrip('/')}/v1/system", json.dumps(report), headers)
+        answer = connection.getresponse()
+        body = answer.read(ANSWER_LIMIT)
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise ValueError(f"the controller answered {answer.status} {body[:200]!r}")
+    said = json.loads(body)
+    return isinstance(said, dict) and said.get("acknowledged") is True
+
+
+def until_acknowledged(
+    settings: dict[str, str],
+    report: dict[str, str],
+    *,
+    send: Callable[[dict[str, str], dict[str, str]], bool] = post,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    pause, began, told = 2.0, clock(), ""
+    while True:
+        try:
+            if send(settings, report):
+                return
+            problem = "the controller heard, and did not acknowledge"
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            problem = str(exc) or type(exc).__name__
+        if problem != told:  # the journal keeps each reason once
+            say(f"{problem}; asking again")
+            told = problem
+        sleep(pause)
+        pause = min(pause * 1.5, 15.0) if clock() - began < PATIENCE else 300.0
+
+
+def main() -> int:
+    root = Path("/")
+    settings = find_settings(root)
+    if not all(settings.get(key) for key in ("url", "token", "pin")):
+        return 0
+    report = system_report(root, settings.get("config_digest", ""))
+    say(f"reporting {report['image_id']}@{report['image_version']} build {report['build_id']} to {settings['url']}")
+    until_acknowledged(settings, report)
+    say("acknowledged")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The drivers under test, each with a way to look behind it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redfish_server import PASSWORD, USER, RedfishServer, small_tree
+from subjects import Subject
+
+from metalimmu.bmc import fake_machines
+from metalimmu.bmc.connect import Address, connect
+from metalimmu.errors import BmcError
+from metalimmu.observed.machine import Machine
+
+
+MACHINE = Machine(
+    power="On",
+    serial="SN0001",
+    uuid="11111111-2222-3333-4444-555555555555",
+    nics=("52:54:00:AA:BB:01",),
+    username=USER,
+    password=PASSWORD,
+)
+
+SERVERS: dict[str, dict[str, Any]] = {
+    "redfish": {"tree": small_tree},
+    "redfish-basic": {"tree": small_tree, "login": "basic"},
+    "redfish-etag": {"tree": small_tree, "etags": "strong"},
+    "redfish-weak-etag": {"tree": small_tree, "etags": "weak"},
+    "redfish-patch-media": {"tree": lambda: small_tree(media="patch"), "etags": "strong"},
+}
+
+
+@pytest.fixture(
+    params=["fake", "fake-file", *SERVERS, pytest.param("sushy-emulator", marks=pytest.mark.emulator)],
+)
+def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    monkeypatch.setenv("CONFORMANCE_USERNAME", USER)
+    monkeypatch.setenv("CONFORMANCE_PASSWORD", PASSWORD)
+    monkeypatch.setenv("WRONG_USERNAME", USER)
+    monkeypatch.setenv("WRONG_PASSWORD", "guessed wrong")
+    if request.param.startswith("fake"):
+        yield _fake(f"fake://{tmp_path}/m.json" if request.param == "fake-file" else f"fake://{uuid.uuid4()}")
+    elif request.param == "sushy-emulator":
+        # It fetches the whole image at insert, so there must be one.
+        with RedfishServer({"/m/0123456789abcdef/boot.iso": b"an iso"}, login="none") as images:
+            port = _free_port()
+            with subprocess.Popen(_emulator(port, tmp_path)) as process:
+                try:
+                    _wait_until_ready(process, port)
+                    url = f"http://127.0.0.1:{images.port}/m/0123456789abcdef/boot.iso"
+                    # Its fake driver changes power 1 to 11 s late, at random; every override is Continuous.
+                    yield Subject(f"redfish+http://127.0.0.1:{port}", None, url=url, boots_for_real=False, patient=30.0)
+                finally:
+                    process.terminate()
+    else:
+        options = dict(SERVERS[request.param])
+        with RedfishServer(options.pop("tree")(), **options) as server:
+            yield Subject(
+                server.address,
+                "env:CONFORMANCE",
+                writes=lambda: len(server.writes),
+                sessions=lambda: len(server.sessions),
+                logins=lambda: len(server.logins),
+            )
+
+
+def _fake(address: str) -> Subject:
+    store = fake_machines.create(address, MACHINE)
+    return Subject(
+        address,
+        "env:CONFORMANCE",
+        sessions=lambda: store.read().sessions,
+        logins=lambda: store.read().refused_logins,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _emulator(port: int, folder: Path) -> list[str]:
+    command = Path(sys.executable).parent / "sushy-emulator"
+    config = folder / "emulator.conf"
+    config.write_text("SUSHY_EMULATOR_FAKE_DRIVER = True\n")
+    return [str(command), "--fake", "--interface", "127.0.0.1", "--port", str(port), "--config", str(config)]
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "sushy-emulator ended"
+        try:
+            with connect(Address(bmc=f"redfish+http://127.0.0.1:{port}"), patience=0.1) as bmc:
+                bmc.power_state()
+        except BmcError:
+            time.sleep(0.2)
+        else:
+            return
+    raise AssertionError("sushy-emulator is not ready after 60 s")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metalimmu_emulator.lab import Lab
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.02)
+
+
+@dataclass
+class MediaServer:
+    """Serves the files of a folder with byte ranges, as the controller does, and counts the bytes of bodies."""
+
+    folder: Path
+    sent: int = 0
+    heads: int = 0
+    ranges: bool = True
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    url: str = ""
+
+
+@pytest.fixture
+def media_server(tmp_path: Path) -> Iterator[MediaServer]:
+    folder = tmp_path / "media"
+    folder.mkdir()
+    state = MediaServer(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _file(self) -> bytes | None:
+            path = folder / self.path.strip("/")
+            if not path.is_file():
+                self.send_response(404)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return None
+            return path.read_bytes()
+
+        def do_HEAD(self) -> None:
+            data = self._file()
+            if data is None:
+                return
+            with state.lock:
+                state.heads += 1
+            self.send_response(200)
+            if state.ranges:
+                self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            data = self._file()
+            if data is None:
+                return
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+            assert asked, "QEMU reads ranges only"
+            start, end = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+            self.send_header("Content-Length", str(end - start + 1))
+            self.end_headers()
+            try:
+                self.wfile.write(data[start : end + 1])
+            except ConnectionError:
+                return  # QEMU drops a read-ahead that it does not want any more
+            with state.lock:
+                state.sent += end - start + 1
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield state
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+@pytest.fixture
+def lab_up(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    """Lab.up in the test's folder; every lab is down afterwards, also when the test failed."""
+    made: list[Path] = []
+
+    def up(name: str = "lab", **shape: Any) -> Lab:
+        folder = tmp_path / "labs" / name
+        made.append(folder)
+        shape = {"firmware": "bios", "memory": 256, "disk_size": 1 << 21} | shape
+        return Lab.up(folder, images=tmp_path / "images", ramdisks=tmp_path / "ramdisks", **shape)
+
+    yield up
+    for folder in made:
+        if (folder / "lab.json").exists():
+            Lab(folder).down()

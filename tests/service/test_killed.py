@@ -1,0 +1,101 @@
+"""`kill -9` of the controller at every step, before it did anything and after it did everything but note it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rack import Rack
+
+import metalimmu
+from metalimmu.plan.reimage import TITLES
+from metalimmu.service.site import OpenSite
+from metalimmu.store.records import RunStatus
+
+HERE = Path(__file__).parent
+KILLED = HERE / "killed.py"
+
+
+def controller(rack: Rack, step: str, when: str = "", package: Path | None = None) -> subprocess.CompletedProcess[str]:
+    env = dict(os.environ)
+    path = [str(HERE), str(HERE.parent)]
+    if package:
+        path.insert(0, str(package))
+    env["PYTHONPATH"] = os.pathsep.join(path)
+    return subprocess.run(
+        [sys.executable, str(KILLED), str(rack.site), step, when],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env=env,
+    )
+
+
+def killed_and_resumed(folder: Path, step: str, when: str, package: Path | None = None) -> dict[str, Any]:
+    with ExitStack() as stack:
+        rack = Rack(folder)
+        rack.power_up(stack, pace=0.3)
+        died = controller(rack, step, when)
+        assert died.returncode == -9, died.stderr[-2000:]
+        again = controller(rack, "resume", package=package)
+        assert again.returncode == 0, again.stderr[-2000:]
+        site = OpenSite(rack.site)
+        (run,) = site.store.runs()
+        assert run.status is RunStatus.succeeded, (step, when, run.error)
+        host = site.store.host("node-1")
+        assert (host.state, host.proof, host.image) == ("active", "proven", "web@1")
+        deployment = site.store.deployment(run.id)
+        assert deployment.report is not None
+        machine = rack.machine("node-1")
+        assert machine.media["Cd"].image is None
+        assert machine.boot.enabled == "Disabled"
+        site.close()
+        return {
+            "step": step,
+            "when": when,
+            "boots": machine.generation - 1,
+            "chunks": deployment.report.fetched_chunks,
+            "run": again.stdout,
+        }
+
+
+def test_resume_finishes_whatever_step_the_controller_died_in(tmp_path: Path) -> None:
+    cases = [(step, when) for step in TITLES for when in ("before", "after")]
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(lambda c: killed_and_resumed(tmp_path / f"{c[0]}-{c[1]}", *c), cases))
+    assert len(results) == len(cases)
+    for found in results:
+        assert found["boots"] == 2, found  # not one more than without the crash
+        assert found["chunks"] == 4, found  # nothing was written twice
+
+
+@pytest.mark.parametrize("step", ["insert", "write"])
+def test_the_program_is_upgraded_in_mid_run(tmp_path: Path, step: str) -> None:
+    """The newer program has other sources, another version and one step more: the run goes on by its own plan."""
+    newer = tmp_path / "newer"
+    shutil.copytree(Path(metalimmu.__file__).parent, newer / "metalimmu", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pxe", "profiles"):
+        (newer / name).symlink_to(Path(metalimmu.__file__).parent.parent / name)
+    _change(newer / "metalimmu" / "__init__.py", f'"{metalimmu.__version__}"', '"99.0"')
+    _change(
+        newer / "metalimmu" / "plan" / "reimage.py",
+        '"prove": "prove and record",',
+        '"prove": "prove", "celebrate": "new in 99.0",',
+    )
+    _change(newer / "metalimmu" / "workflows" / "reimage.py", "_CLEAN_UP = 120.0", "_CLEAN_UP = 121.0")
+    found = killed_and_resumed(tmp_path / "rack", step, "before", package=newer)
+    assert found["boots"] == 2
+
+
+def _change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text, (file, old)
+    file.write_text(text.replace(old, new))
