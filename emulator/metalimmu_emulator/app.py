@@ -29,6 +29,7 @@ def build() -> Wsgi:
     views = app.view_functions
     views["root_resource"] = _root(views["root_resource"])
     views["system_resource"] = _system(views["system_resource"])
+    views["processor"] = _processor
     views["storage_collection"] = _storage_collection
     views["storage"] = _storage
     views["drive_resource"] = _drive
@@ -68,6 +69,11 @@ def _system(original: Callable[[str], Any]) -> Callable[[str], Any]:
         return "", 204
 
     return view
+
+
+def _processor(identity: str, processor_id: str) -> Any:
+    _only(processor_id, [resources.CPU])
+    return resources.processor(bmc(identity).vm.spec, _path(identity))
 
 
 def _storage_collection(identity: str) -> Any:
@@ -154,4 +160,4 @@ def _extra() -> Any:
 
 def _firmware() -> dict[str, dict[str, Any]]:
     legacy = CURRENT.get().vm.state.override.mode == "Legacy"
-    return resources.firmware_items("bios" if legacy else "uefi", "1.0")
+    return resources.firmware_items("bios" if legacy else "uefi")

@@ -11,34 +11,25 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import random
 import secrets
 import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metalimmu.errors import LabError, NotFound, UsageError
-from metalimmu_emulator import bmc, certificate, faults, layout, requirements, site
+from metalimmu.errors import LabError, NotFound
+from metalimmu_emulator import bmc, certificate, faults, layout, making, requirements, site
 from metalimmu_emulator.files import read_message, write_message
 from metalimmu_emulator.layout import LabSpec, Supervisor
-from metalimmu_emulator.machine import CD_BUSES, DISK_BUSES, FIRMWARES, NICS, PERSONAS, DiskSpec, ServerSpec
+from metalimmu_emulator.machine import DiskSpec, ServerSpec
 from metalimmu_emulator.processes import ProcessId, alive, end, identify
 from metalimmu_emulator.qemu import State
 from metalimmu_emulator.qmp import QmpClient
 
 UP_SECONDS = 60.0
 DOWN_SECONDS = 20.0
-PORTS = range(20000, 32000)  # below Linux's range for outgoing connections (32768), so that none takes one meanwhile
+REMOVE_SECONDS = 5.0
 GIB = 1 << 30
 
 
@@ -99,48 +90,47 @@ class Lab:
         it runs; `images`, `image` and the like are then those of the first time. Raises LabError when it was made
         with other servers, UsageError, ToolError.
         """
-        _check(firmware=(firmware, FIRMWARES), disk=(disk, DISK_BUSES), nic=(nic, NICS), cd=(cd, CD_BUSES))
-        _check(persona=(persona, PERSONAS))
-        if not 1 <= servers <= 64 or not 1 <= disks <= 8 or memory < 128:
-            raise UsageError("a lab has 1 to 64 servers, each with 1 to 8 disks and at least 128 MiB of memory")
+        model = ServerSpec(
+            name="",
+            uuid="",
+            serial="",
+            mac="",
+            disks=tuple(DiskSpec(disk_size, "", disk, f"disk{i}.raw") for i in range(disks)),
+            firmware=firmware,
+            memory=memory,
+            kvm=kvm,
+            nic=nic,
+            cd=cd,
+            persona=persona,
+        )
+        media_port, machines_port = making.free_ports(2)
+        spec = LabSpec(
+            name=folder.name,
+            user="admin",
+            password=secrets.token_urlsafe(12),
+            servers=making.servers(servers, model),
+            bmc_ports=(0,) * servers,
+            media_port=media_port,
+            machines_port=machines_port,
+            image=image,
+            ramdisk=ramdisk,
+            images=str(images.absolute()),
+            ramdisks=str(ramdisks.absolute()),
+            mirror=mirror,
+        )
         requirements.check(firmware)
         folder = folder.absolute()
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _exclusive(folder.parent):
-            made = [
-                _identified(
-                    ServerSpec(
-                        name=f"node-{number}",
-                        uuid="",
-                        serial="",
-                        mac="",
-                        disks=tuple(DiskSpec(disk_size, "", disk, f"disk{i}.raw") for i in range(disks)),
-                        firmware=firmware,
-                        memory=memory,
-                        kvm=kvm,
-                        nic=nic,
-                        cd=cd,
-                        persona=persona,
-                    )
+        with making.exclusive(folder.parent):
+            if not (folder / layout.LAB).exists():
+                making.create(folder, spec)
+            lab = Lab(folder)
+            if not making.alike(lab.spec.servers, spec.servers):
+                raise LabError(
+                    f"the lab in {folder} is there already, with other servers",
+                    hint="`metalimmu lab down` removes it; or give the new one another --name",
                 )
-                for number in range(1, servers + 1)
-            ]
-            spec = LabSpec(
-                name=folder.name,
-                user="admin",
-                password=secrets.token_urlsafe(12),
-                servers=tuple(made),
-                bmc_ports=(0,) * servers,
-                media_port=0,
-                machines_port=0,
-                image=image,
-                ramdisk=ramdisk,
-                images=str(images.absolute()),
-                ramdisks=str(ramdisks.absolute()),
-                mirror=mirror,
-            )
-            lab = _there(folder, spec) or _create(folder, spec)
-            if not alive(lab.supervisor()):
+            if not lab.running():
                 lab.start(timeout)
             return lab
 
@@ -149,16 +139,11 @@ class Lab:
         self._end_processes()
         (self.folder / layout.SUPERVISOR).unlink(missing_ok=True)
         try:
-            told = self._wait_ready(_launch(self.folder), time.monotonic() + timeout)
+            told = self._wait_ready(making.launch(self.folder), time.monotonic() + timeout)
         except LabError:
             self._end_processes()
             raise
-        self.spec = replace(
-            self.spec,
-            bmc_ports=told.ports,
-            media_port=_port(self.spec.media_port),
-            machines_port=_port(self.spec.machines_port),
-        )
+        self.spec = replace(self.spec, bmc_ports=told.ports)
         write_message(self.folder / layout.LAB, self.spec, mode=0o600)
         site.write(self.folder, self.spec, told.ports)
 
@@ -173,9 +158,20 @@ class Lab:
 
     def down(self) -> None:
         """End every process of the lab and remove its folder. Works also when its supervisor was killed."""
-        with _exclusive(self.folder.parent):
+        with making.exclusive(self.folder.parent):
             self._end_processes()
-            shutil.rmtree(self.folder)
+            self._remove()
+
+    def _remove(self) -> None:
+        """A controller that still runs may write into the site meanwhile: again, until nothing is left."""
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while self.folder.exists():
+            try:
+                shutil.rmtree(self.folder)
+            except OSError as exc:
+                if time.monotonic() > deadline:
+                    raise LabError(f"{self.folder} cannot be removed: {exc}", hint="end the runs of its site") from exc
+                time.sleep(0.1)
 
     def _end_processes(self) -> None:
         """The supervisor takes its QEMUs along; what it left behind (a crash) is ended by number and start time."""
@@ -267,92 +263,3 @@ class Lab:
         """Plug or pull the network cable of a running server."""
         with contextlib.closing(self.qmp(server)) as client:
             client.execute("set_link", name="nic0", up=up)
-
-
-def _there(folder: Path, wanted: LabSpec) -> Lab | None:
-    try:
-        lab = Lab(folder)
-    except NotFound:
-        return None
-    if [_anonymous(s) for s in lab.spec.servers] != [_anonymous(s) for s in wanted.servers]:
-        raise LabError(
-            f"the lab in {folder} is there already, with other servers",
-            hint="`metalimmu lab down` removes it; or give the new one another --name",
-        )
-    return lab
-
-
-def _anonymous(server: ServerSpec) -> ServerSpec:
-    disks = tuple(replace(disk, serial="") for disk in server.disks)
-    return replace(server, uuid="", serial="", mac="", disks=disks)
-
-
-def _create(folder: Path, spec: LabSpec) -> Lab:
-    if folder.exists() and any(folder.iterdir()):
-        raise LabError(f"{folder} is not empty and is no lab", hint="choose another folder or name")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".lab-") as work:
-        new = Path(work) / "new"
-        new.mkdir(mode=0o700)
-        certificate.create(new)
-        for server in spec.servers:
-            layout.server_folder(new, server.name).mkdir(parents=True)
-        write_message(new / layout.LAB, spec, mode=0o600)
-        new.rename(folder)  # whole or not at all
-    return Lab(folder)
-
-
-def _identified(server: ServerSpec) -> ServerSpec:
-    """With identities that no other machine has."""
-    own = secrets.token_hex(4).upper()
-    return replace(
-        server,
-        uuid=str(uuid.uuid4()),
-        serial=f"LAB{own}",
-        mac="52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3)),
-        disks=tuple(replace(disk, serial=f"DISK{own}{i}") for i, disk in enumerate(server.disks)),
-    )
-
-
-def _launch(folder: Path) -> int:
-    """The supervisor's process number; it is nobody's child by then."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("SUSHY_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "metalimmu_emulator.supervisor", str(folder)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    if done.returncode:
-        raise LabError(f"the lab's supervisor does not start: {done.stderr.strip()[-500:]}")
-    return int(done.stdout)
-
-
-def _port(wanted: int) -> int:
-    """`wanted` if it is free, else another. Nothing holds it until the controller listens there."""
-    for port in [wanted, *random.sample(PORTS, 100)]:
-        if port:
-            with contextlib.suppress(OSError), socket.socket() as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind(("127.0.0.1", port))
-                return port
-    raise LabError(f"no free TCP port between {PORTS.start} and {PORTS.stop}")
-
-
-@contextlib.contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    """One `up` or `down` at a time among the labs of one folder; a lock on the folder itself leaves no file."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _check(**choices: tuple[str, tuple[str, ...]]) -> None:
-    for name, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise UsageError(f"{name} {value!r} is none of {', '.join(allowed)}")

@@ -97,6 +97,7 @@ def _board(server: ServerSpec, start: Start) -> list[str]:
             *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={CODE[start.firmware]}"),
             *("-drive", f"if=pflash,unit=1,format=raw,file=vars-{start.firmware}.fd"),
             *("-global", "ICH9-LPC.disable_s3=1"),
+            *("-device", "VGA"),  # every server has one; without it GRUB complains and pauses for a second
         ]
     if start.firmware == "secure":
         machine += ",smm=on"

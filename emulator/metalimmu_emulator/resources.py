@@ -7,6 +7,8 @@ from typing import Any
 from metalimmu_emulator.machine import ServerSpec
 from metalimmu_emulator.qemu import RESET_TYPES, Override
 
+CPU = "CPU1"
+FIRMWARE_VERSION = "1.0"
 FIRMWARE = "/redfish/v1/UpdateService/FirmwareInventory"
 SESSION_SERVICE = "/redfish/v1/SessionService"
 
@@ -46,6 +48,7 @@ def system(base: dict[str, Any], server: ServerSpec, override: Override) -> dict
         "SerialNumber": server.serial,
         "UUID": server.uuid,
         "SKU": "lab",
+        "BiosVersion": FIRMWARE_VERSION,
         "Boot": boot,
         "MemorySummary": summary,
         "Actions": actions,
@@ -87,10 +90,29 @@ def drive(server: ServerSpec, system_path: str, number: int) -> dict[str, Any]:
     }
 
 
-def firmware_items(firmware: str, qemu: str) -> dict[str, dict[str, Any]]:
+def processor(server: ServerSpec, system_path: str) -> dict[str, Any]:
+    """sushy-tools gives the numbers as text."""
+    return {
+        "@odata.id": f"{system_path}/Processors/{CPU}",
+        "@odata.type": "#Processor.v1_0_7.Processor",
+        "Id": CPU,
+        "Name": "Processor",
+        "Socket": "CPU 1",
+        "ProcessorType": "CPU",
+        "ProcessorArchitecture": "x86",
+        "InstructionSet": "x86-64",
+        "Manufacturer": "QEMU",
+        "Model": "host" if server.kvm else "qemu64",
+        "TotalCores": 1,
+        "TotalThreads": 1,
+        "Status": {"State": "Enabled", "Health": "OK"},
+    }
+
+
+def firmware_items(firmware: str) -> dict[str, dict[str, Any]]:
     items = {
-        "BIOS": ("BIOS", "SeaBIOS" if firmware == "bios" else "OVMF", qemu),
-        "BMC": ("BMC", "metalimmu lab", "1.00"),
+        "BIOS": ("BIOS", "SeaBIOS" if firmware == "bios" else "OVMF", FIRMWARE_VERSION),
+        "BMC": ("BMC", "metalimmu lab", FIRMWARE_VERSION),
     }
     return {
         key: {

@@ -96,15 +96,23 @@ class SimulatedAgent:
         self._kept = 0
 
     def run(self) -> None:
+        failed_at = -1
         try:
-            task = self._check_in()
-            if task.stage == "write":
+            while True:
+                task = self._check_in()
+                if task.fence <= failed_at:
+                    self._around.pause(10)  # only another worker's decision makes a failed agent try again
+                    continue
                 try:
-                    self._write_all(task)
+                    if task.stage == "write":
+                        self._write_all(task)
+                    self._wait_for_go()
                 except Failed as exc:
+                    failed_at = self._fence
                     told = Failure(exc.code, str(exc), boot_id=self._around.boot_id)
                     self._ask("POST", "/v1/failure", told, Orders)
-            self._wait_for_go()
+                else:
+                    return
         finally:
             self._api.close()
             if self._chunks is not None:

@@ -18,6 +18,7 @@ from metalimmu_emulator.bmc import CURRENT, Bmc
 from metalimmu_emulator.machine import ORDERS
 from metalimmu_emulator.media import Media, MediaRefused
 from metalimmu_emulator.qemu import RESET_TYPES, Override, WrongState
+from metalimmu_emulator.resources import CPU
 
 
 @contextmanager
@@ -84,9 +85,8 @@ class Systems(AbstractSystemsDriver):  # type: ignore[misc]  # sushy-tools has n
         return 1
 
     def get_processors(self, identity: str) -> list[dict[str, Any]]:
-        kvm = bmc(identity).vm.spec.kvm
-        cpu = {"vendor": "QEMU", "model": "host" if kvm else "qemu64", "cores": 1, "threads": 1}
-        return [{"id": "CPU1", "Id": "CPU1", "socket": "CPU 1", **cpu}]
+        bmc(identity)
+        return [{"id": CPU}]
 
     def get_nics(self, identity: str) -> list[dict[str, str]]:
         return [{"id": "NIC1", "mac": bmc(identity).vm.spec.mac}]

@@ -54,7 +54,7 @@ def files(config: RunTimeConfig) -> dict[str, bytes]:
     """Checked: the names, and the digest over them. Raises AgentError."""
     found = {f.path: f.content.encode() for f in config.files}
     wrong = [name for name in found if not _NAME.match(name)]
-    if wrong or len(found) != len(config.files):
+    if wrong or len({name.lower() for name in found}) != len(config.files):  # FAT does not tell Name from name
         raise AgentError(f"the run-time config has unusable file names: {wrong or 'one twice'}")
     if digest(found) != config.digest:
         raise AgentError("the run-time config does not have the digest that it came with")

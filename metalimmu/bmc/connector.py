@@ -29,13 +29,15 @@ from metalimmu.bmc.ledger import PROCESS, LoginLedger
 from metalimmu.bmc.login import Login
 from metalimmu.bmc.transport import NotSent, Transport
 from metalimmu.desired.types import Mode
-from metalimmu.errors import BmcError, BmcReadOnly, BmcRefused, BmcUnreachable
+from metalimmu.errors import BmcBusy, BmcError, BmcReadOnly, BmcRefused, BmcUnreachable
 from metalimmu.observed.types import WriteRequest
 
 LOG = log.get("bmc")
 
 READS = frozenset({"GET", "HEAD"})
 HOPS = 3
+LAST_WORDS = 5.0
+"""Seconds that a log-out may take: a silent BMC must not hold up the end of a program."""
 FAULT_ATTEMPTS = 3
 """For 500: one that stays (sushy-tools' Storage) must not cost the whole patience for each resource; 503 may."""
 
@@ -64,7 +66,7 @@ class Exchange:
 
     def __call__(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         base = self.transport.base
-        url = base + _local(path)
+        url = base + uris.local(path)
         for _ in range(HOPS):
             self.count += 1
             answer = self.transport.send(method, url, body, HEADERS | headers)
@@ -173,9 +175,12 @@ class Connector:
         faults = 0
         for attempt in itertools.count(1):
             wait = min(0.4 * 2**attempt, 8.0) * (0.5 + self.timing.jitter())
-            answer, trouble = None, None
+            answer: Answer | None = None
+            trouble: BmcError | None = None
             try:
                 answer = self._attempt(method, path, body, headers)
+            except BmcBusy as exc:  # already at the log-in: the request itself was not sent
+                trouble = exc
             except BmcUnreachable as exc:
                 if method not in READS and not isinstance(exc, NotSent):
                     raise
@@ -188,7 +193,14 @@ class Connector:
                 wait = wait if asked is None else max(asked, 0.1)
             if self.timing.now() + wait > deadline:
                 break
-            LOG.info("%s: %s %s again in %.1f s: %s", self.base, method, path, wait, trouble or answer)
+            LOG.info(
+                "%s: %s %s again in %.1f s: %s",
+                self.base,
+                method,
+                path,
+                wait,
+                trouble or (answer and answer.status_code),
+            )
             self.timing.sleep(wait)
         if answer is None:
             raise trouble or BmcUnreachable(f"{self.base}: no answer")
@@ -199,7 +211,7 @@ class Connector:
         answer = self._send(method, path, body, headers)
         if answer.status_code == 401 and self._login.has_session:
             LOG.info("%s has forgotten our session; logging in again", self.base)
-            self._login.forget()
+            self._login.close()  # on a BMC that answers 401 for something else the session is still there
             answer = self._send(method, path, body, headers)
         if answer.status_code == 401:
             raise self._login.refused(answers.explained(answer))
@@ -225,11 +237,12 @@ class Connector:
         """A write that was refused with 4xx changed nothing, and is often sent again in other words (ETag, login)."""
         if method not in READS:
             self._sent.append(_record(method, path, body))
-            LOG.info("%s: %s %s %s", self.base, method, uris.path(path), body)
+            LOG.info("%s: %s %s", self.base, method, uris.path(path))  # not the body: a media URL is a key
 
 
 def _finish(login: Login, transport: Transport) -> None:
-    login.close()
+    with transport.hurried(LAST_WORDS):
+        login.close()
     transport.close()
 
 
@@ -237,14 +250,10 @@ def _record(method: str, path: str, body: Any) -> WriteRequest:
     return WriteRequest(method, uris.path(path), body if isinstance(body, dict) else {})
 
 
-def _local(path: str) -> str:
-    """What a link names, on the address that we were told: BMCs behind NAT or a tunnel link to their own idea of it,
-    and a hostile one must not make us send credentials elsewhere.
-    """
-    parts = urlsplit(path) if "://" in path[:12] else urlsplit("/" + path.lstrip("/"))
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+def _origin(url: str) -> tuple[str, str, int] | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return None
+    return parts.scheme, parts.hostname or "", port

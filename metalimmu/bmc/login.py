@@ -25,7 +25,7 @@ Send = Callable[[str, str, Any, dict[str, str]], Answer]
 
 
 class Login:
-    """`headers()` logs in when nobody has; `forget()` after a 401; `close()` logs out. `send` is the raw transport:
+    """`headers()` logs in when nobody has; `close()` logs out, and the next `headers()` logs in anew. `send` is the raw transport:
     the session's own POST and DELETE are the only writes allowed in read-only mode.
     """
 
@@ -48,18 +48,16 @@ class Login:
         """A lost session can be made anew; a refused Basic login stays refused."""
         return "X-Auth-Token" in (self._headers or {})
 
-    def forget(self) -> None:
-        self._session, self._headers = None, None
-
     def refused(self, why: str) -> BmcLoginRefused:
-        """Remember that this login is no good, and the error that says so."""
+        """The error for a 401; and the login is remembered as no good, unless the BMC has just made a session with it."""
         if self._credentials is None:
             return BmcLoginRefused(
                 f"{self._bmc} wants a login, and this host has no credentials",
                 hint="set `credentials` of the host, or a `match` rule in site.yaml",
             )
-        self.forget()
-        self._ledger.record_refusal(self._bmc, self._credentials.version, time.time())
+        if not self.has_session:
+            self._headers = None
+            self._ledger.record_refusal(self._bmc, self._credentials.version, time.time())
         return BmcLoginRefused(f"{self._bmc} refused user {self._credentials.username!r}: {why}")
 
     def close(self) -> None:

@@ -19,7 +19,8 @@ class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cd_targets: tuple[str, ...] = ("Cd", "UsbCd")
     """Words for the virtual drive, the best first; the first that the BMC allows is used."""
     no_override_is: str = ""
-    """Where an override cannot be disabled: the target that makes the machine boot as without one."""
+    """Where an override cannot be disabled: the target with which the machine boots as without one. Set to clear the
+    override, and read back as cleared."""
     eject_path: str = ""
     """Appended to a slot's URI where it lists no EjectMedia action."""
 

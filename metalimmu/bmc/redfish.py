@@ -85,7 +85,8 @@ class RedfishBmc:
         redfish_boot.set_power(self._service, action)
 
     def boot_override(self) -> BootOverride:
-        return redfish_boot.boot_override(self._service.system(self._service.tree()))
+        tree = self._service.tree()
+        return redfish_boot.boot_override(self._service.system(tree), self._service.quirks(tree))
 
     def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
         redfish_boot.set_boot_override(self._service, target, enabled, mode)

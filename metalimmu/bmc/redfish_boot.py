@@ -83,7 +83,7 @@ def set_power(service: Service, action: PowerAction) -> None:
         _sushy_system(service, system, {"Actions": {RESET: reset}}).reset_system(sushy.ResetType(word))
 
 
-def boot_override(system: Doc) -> BootOverride:
+def boot_override(system: Doc, quirks: Quirks) -> BootOverride:
     """Raises BmcUnsupported when there is none, BmcBroken when it cannot be read."""
     boot = system.part("Boot")
     if not boot.has(ENABLED) and not boot.has(TARGET):
@@ -95,6 +95,8 @@ def boot_override(system: Doc) -> BootOverride:
         target = BootTarget.cd
     elif word in {t.value for t in BootTarget}:
         target = BootTarget(word)
+    if quirks.no_override_is and word == quirks.no_override_is:
+        enabled, target = BootEnabled.disabled, BootTarget.none
     allowed = boot.texts(ENABLED + ALLOWED)
     return BootOverride(
         enabled=enabled,
@@ -123,7 +125,7 @@ def set_boot_override(service: Service, target: BootTarget, enabled: BootEnabled
     tree = service.tree()
     system = service.system(tree)
     boot = system.part("Boot")
-    now = boot_override(system)
+    now = boot_override(system, service.quirks(tree))
     if (enabled is BootEnabled.once and not now.once_allowed) or (
         enabled is BootEnabled.continuous and not now.continuous_allowed
     ):

@@ -47,7 +47,7 @@ class _Walk:
             driver=driver,
             identity=part(lambda _: self.service.identity(self.tree)),
             power=part(redfish_boot.power_state),
-            boot=part(redfish_boot.boot_override),
+            boot=part(lambda s: redfish_boot.boot_override(s, self.service.quirks(self.tree))),
             media=part(lambda _: redfish_media.media(self.service, self.tree, self.gaps)),
             processors=part(lambda s: self._linked(s, "Processors", redfish_parts.processor)),
             memory=part(lambda s: self._linked(s, "Memory", redfish_parts.memory)),

@@ -47,7 +47,7 @@ class Bridge(sushy.connector.Connector):  # type: ignore[misc]
     def patch(
         self, path: str = "", data: Any = None, headers: dict[str, str] | None = None, etag: str | None = None, **_: Any
     ) -> Any:
-        """sushy tries a weak ETag as a strong one, and then none, but only where it was given as `etag`."""
+        """Sushy tries a weak ETag as a strong one, and then none, but only where it was given as `etag`."""
         given = dict(headers or {})
         etag = etag or given.pop("If-Match", None)
         return super().patch(path, data, given, etag)
@@ -91,7 +91,7 @@ def known(document: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Sushy's errors into ours, and its accidents with odd answers too."""
+    """From sushy's errors to ours, and its accidents with odd answers too."""
     try:
         yield
     except BmcError:

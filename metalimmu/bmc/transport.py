@@ -6,16 +6,21 @@ of CPU for each request, even with verification off. Nothing here retries, logs 
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
 from metalimmu import log
@@ -27,6 +32,9 @@ from metalimmu.errors import BmcBroken, BmcCertificateError, BmcError, BmcUnreac
 LARGEST_BODY = 32 << 20  # HPE's attribute registries have 5 MB
 IDLE = 4.0
 """Seconds after which a kept-alive connection is not trusted with a write: BMCs close idle ones without a word."""
+
+WHOLE = 4
+"""How many read timeouts a whole answer may take."""
 
 LOG = log.get("bmc")
 
@@ -55,38 +63,48 @@ class Transport:
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
-        self._session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0))
         if base.startswith("https:"):
-            self._session.mount("https://", _PinningAdapter(*_context_and_pin(tls or Tls(), base)))
+            self._adapter = _Adapter(*_context_and_pin(tls or Tls(), base))
         else:
+            self._adapter = _Adapter(None, None)
             _say_once(f"{base}: the BMC is spoken to in the clear; anybody on that network reads the password")
+        self._session.mount(base, self._adapter)
 
     def send(self, method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Any HTTP status is an answer. Raises NotSent, BmcUnreachable, BmcTimeout, BmcCertificateError, BmcBroken."""
         if method != "GET" and time.monotonic() - self._used > IDLE:
             self.drop()
+        limit = WHOLE * self._timeouts[1] + self._timeouts[0]
+        with _Watch(self._adapter.live, limit) as watch:
+            try:
+                answer = self._exchange(method, url, body, headers or {})
+            except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+                self.drop()
+                if not watch.cut:
+                    raise _translated(exc, self.base) from exc
+            finally:
+                self._used = time.monotonic()
+        if watch.cut:  # headers that break off count as complete for http.client
+            self.drop()
+            raise BmcTimeout(f"{url}: the answer was not complete after {limit:.0f} s")
+        return answer
+
+    def _exchange(self, method: str, url: str, body: Any, headers: Mapping[str, str]) -> Answer:
         try:
             with self._session.request(
                 method,
                 url,
                 json=body,
-                headers=dict(headers or {}),
+                headers=dict(headers),
                 timeout=self._timeouts,
                 stream=True,
                 allow_redirects=False,
             ) as response:
                 return Answer(response.status_code, response.headers, self._body(response, url), url=url)
         except requests.exceptions.InvalidSchema as exc:
-            raise UsageError(f"{url}: {exc}", hint="a socks5:// proxy needs the package PySocks") from exc
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            self.drop()
-            raise _translated(exc, self.base) from exc
-        finally:
-            self._used = time.monotonic()
+            raise UsageError(f"{self.base}: {exc}", hint="a socks5:// proxy needs the package PySocks") from exc
 
     def _body(self, response: requests.Response, url: str) -> bytes:
-        """Bounded in size and in time: a read timeout alone lets a BMC drip one byte a minute for ever."""
-        deadline = time.monotonic() + 4 * self._timeouts[1]
         parts, size = [], 0
         while part := response.raw.read1(1 << 16, decode_content=True):
             parts.append(part)
@@ -94,37 +112,104 @@ class Transport:
             if size > self._largest:
                 self.drop()
                 raise BmcBroken(f"{url}: the answer is larger than {self._largest >> 20} MiB; reading stopped")
-            if time.monotonic() > deadline:
-                self.drop()
-                raise BmcTimeout(f"{url}: the answer was not complete after {4 * self._timeouts[1]:.0f} s")
         return b"".join(parts)
+
+    @contextlib.contextmanager
+    def hurried(self, seconds: float) -> Iterator[None]:
+        """Meanwhile no wait is longer than this."""
+        usual = self._timeouts
+        self._timeouts = (min(usual[0], seconds), min(usual[1], seconds))
+        try:
+            yield
+        finally:
+            self._timeouts = usual
 
     def drop(self) -> None:
         """Close the connection; the next request opens one."""
-        for adapter in self._session.adapters.values():
-            adapter.close()
+        self._adapter.close()
 
     def close(self) -> None:
         self._session.close()
 
 
-class _PinningAdapter(HTTPAdapter):
-    """Hands urllib3 a ready context, so that it loads no CA file, and the pin, checked before a request is sent."""
+class _Watch:
+    """Cuts the connection when one request takes too long in all. A read timeout alone lets a BMC drip one byte a minute
+    for ever, in its headers too, where nobody can look at a clock between two bytes.
+    """
 
-    def __init__(self, context: ssl.SSLContext, pin: str | None) -> None:
-        self._context = context
-        self._pin = pin
+    def __init__(self, live: list[Any], seconds: float) -> None:
+        self.cut = False
+        self._live = live
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def _cut(self) -> None:
+        self.cut = True
+        for connection in self._live:
+            sock = getattr(connection, "sock", None)
+            if sock is not None:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(RuntimeError):  # at interpreter exit no thread can be started; the log-out goes on
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+class _Adapter(HTTPAdapter):
+    """One connection, known to `live`. Hands urllib3 a ready TLS context, so that it loads no CA file, and the pin, which
+    it checks before a request is sent.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None, pin: str | None) -> None:
+        self.live: list[Any] = []
+        self._tls: dict[str, Any] = {"ssl_context": context} if context else {}
+        if pin:
+            self._tls["assert_fingerprint"] = pin
         super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pools(self.live)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not proxy.lower().startswith("socks"):  # that one has connections of its own
+            manager.pool_classes_by_scheme = _pools(self.live)
+        return manager
 
     def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> tuple[Any, Any]:
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        pool: dict[str, Any] = {"ssl_context": self._context}
-        if self._pin:
-            pool["assert_fingerprint"] = self._pin
-        return host, pool
+        return host, dict(self._tls)
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """The context has it all."""
+
+
+def _pools(live: list[Any]) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's pools, whose connection is in `live` from before it is made."""
+
+    class Plain(HTTPConnection):
+        def connect(self) -> None:
+            live[:] = [self]
+            super().connect()
+
+    class Secure(HTTPSConnection):
+        def connect(self) -> None:
+            live[:] = [self]
+            super().connect()
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    return {"http": PlainPool, "https": SecurePool}
 
 
 def _context_and_pin(tls: Tls, base: str) -> tuple[ssl.SSLContext, str | None]:

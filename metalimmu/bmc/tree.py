@@ -7,7 +7,7 @@ from metalimmu.bmc.answers import Answer
 from metalimmu.bmc.connector import Connector
 from metalimmu.bmc.document import Doc
 from metalimmu.bmc.unknown import BmcTimeout
-from metalimmu.errors import BmcBroken, BmcCertificateError, BmcError, BmcLoginRefused, BmcUnreachable
+from metalimmu.errors import BmcBroken, BmcCertificateError, BmcError, BmcUnreachable
 
 ROOT = "/redfish/v1/"
 PAGES = 50
@@ -48,7 +48,7 @@ class Tree:
             if self._silent >= 2:
                 self._away = exc
             raise
-        except (BmcUnreachable, BmcCertificateError, BmcLoginRefused) as exc:
+        except (BmcUnreachable, BmcCertificateError) as exc:
             self._away = exc
             raise
         self._silent = 0

@@ -5,21 +5,34 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+
+from metalimmu.errors import BmcBroken
 
 _SLASHES = re.compile(r"/{2,}")
+_ORIGIN = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*")
+
+
+def local(uri: str) -> str:
+    """Path and query as they were sent, without host and fragment. Raises BmcBroken for what is no URI.
+
+    BMCs behind NAT or a tunnel link to their own idea of their address, and a hostile one must not make us send
+    credentials elsewhere: what a link names is asked for on the address that we were told.
+    """
+    if not uri.isprintable() or len(uri) > 4096:
+        raise BmcBroken(f"the BMC links {uri[:100]!r}, which is no URI")
+    return "/" + _ORIGIN.sub("", uri).partition("#")[0].lstrip("/")
 
 
 def path(uri: str) -> str:
-    """Path and query without host, doubled or trailing slashes. For records and requests that change something."""
-    parts = urlsplit(uri if "://" in uri[:12] else f"http://bmc/{uri.lstrip('/')}")
-    clean = _SLASHES.sub("/", f"/{parts.path}").rstrip("/") or "/"
-    return f"{clean}?{parts.query}" if parts.query else clean
+    """Without host, fragment, doubled or trailing slashes: for records and comparison."""
+    found, query, rest = _ORIGIN.sub("", uri).partition("#")[0].partition("?")
+    clean = _SLASHES.sub("/", f"/{found}").rstrip("/") or "/"
+    return clean + query + rest
 
 
 def key(uri: str) -> str:
     """Equal for URIs of one resource."""
-    return path(uri.partition("#")[0]).casefold()
+    return path(uri).casefold()
 
 
 def same(one: str, other: str) -> bool:

@@ -3,7 +3,7 @@
 ::
 
     BMCs' listener       GET  /m/SECRET/boot.iso      boot media, Range requests
-    (urls.bmc)           GET  /c/SECRET/SHA256        chunks, if urls.chunks leads here
+    (urls.bmc)           GET  /c/SECRET/SHA256        chunks, if the site has `urls.chunks`
     machines' listener   *    /v1/...                 agents and proof units, see wire.messages
     (urls.machines, TLS) GET  /c/SECRET/SHA256        chunks
 

@@ -29,10 +29,13 @@ class Listener:
 def plan(urls: Urls, listen: Listen) -> list[Listener]:
     """The machines' listener, and the BMCs'; one when both are the same address.
 
+    `urls.chunks` may lead to the second one by another of our addresses, or to a cache in front of it: it serves chunks
+    whenever the site wants them in the clear.
+
     Raises UsageError for an address that cannot be read, or one that is plain HTTP for BMCs and TLS for machines.
     """
     machines = _listener(urls.machines, listen.machines, "machines", chunks=True, agents=True)
-    bmc = _listener(urls.bmc, listen.bmc, "bmc", media=True, chunks=_same_place(urls.chunks, urls.bmc))
+    bmc = _listener(urls.bmc, listen.bmc, "bmc", media=True, chunks=urls.chunks is not None)
     if (machines.host, machines.port) != (bmc.host, bmc.port):
         return [bmc, machines]
     if not bmc.tls:
@@ -85,8 +88,3 @@ def _listener(  # noqa: PLR0917
     except ValueError as exc:
         raise UsageError(f"{name}: {url} {listen or ''}: {exc}", hint="write ADDRESS:PORT") from exc
     return Listener(host, port, setting, tls, media=media, chunks=chunks, agents=agents)
-
-
-def _same_place(one: str | None, other: str) -> bool:
-    """Chunks in the clear are served by us only where `urls.chunks` leads to us; it may also be a cache in front."""
-    return one is not None and urlsplit(one)[:2] == urlsplit(other)[:2]

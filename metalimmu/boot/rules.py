@@ -168,6 +168,8 @@ def failure(d: Deployment, said: Failure, now: float) -> Verdict:
     verdict = spoken(d, said.boot_id, 0)
     if verdict.refusal:
         return verdict
+    if d.stop and said.code == "AgentRefused":
+        return Verdict({"last_seen": now})  # the echo of our own stop: the reason is in the record already
     kept = dataclasses.replace(said, code=clean(said.code), message=clean(said.message), hint=clean(said.hint))
     return Verdict({"failure": kept, "last_seen": now})
 
@@ -175,12 +177,12 @@ def failure(d: Deployment, said: Failure, now: float) -> Verdict:
 def system(d: Deployment, said: SystemReport, manifest: Manifest, now: float) -> Verdict:
     """Does the new system say that it is the image, on the machine, in a boot after the ramdisk's?
 
-    Once acknowledged, a deployment's evidence stays. A report that does not match is kept until the right one comes.
-    A deployment that has ended still answers: the unit asks until it has heard the acknowledgement.
+    A report that does not match is kept until the right one comes, and never replaces it. A deployment that has ended
+    still answers: the unit asks until it has heard the acknowledgement, and again after each boot.
     """
     why = not_the_system(d, said, manifest)
     if d.system_ok:
-        return Verdict()
+        return Verdict({} if why else {"system": said, "system_at": now})
     if d.ended is not None:
         return _over(d)
     return Verdict({"system": said, "system_ok": not why, "system_why": clean(why), "system_at": now})

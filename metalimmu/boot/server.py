@@ -27,6 +27,7 @@ IDLE = 75.0  # seconds that a connection may go without a whole request
 HANDSHAKE = 20.0  # seconds for TLS
 GOODBYE = 5.0  # seconds for the end of a TLS connection
 FLUSH = 1.0  # seconds between writes of progress
+_DESCRIPTORS = 16_384
 STOP = 2.0  # seconds for transfers under way when the service stops
 
 logger = log.get("boot")
@@ -179,6 +180,15 @@ async def _flush_for_ever(desk: Desk) -> None:
 
 
 def _most_connections() -> int:
-    """A connection takes a descriptor, and one more while it sends a chunk; the rest of the process needs some too."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 4096 if soft == resource.RLIM_INFINITY else max(64, min(4096, soft * 2 // 5))
+    """As many as descriptors allow: each takes one, and one more while it sends a chunk; the rest of the process needs
+    some too. The usual soft limit of 1024 would be reached by a hundred machines with five connections each, so it is
+    raised as far as this user may.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    free = _DESCRIPTORS if soft == resource.RLIM_INFINITY else soft
+    return max(64, min(4096, (free - 256) // 2))

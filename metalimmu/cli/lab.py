@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metalimmu.cli.demo import demo
 from metalimmu.cli.output import emit, output_option
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def lab() -> None:
     """A rack of virtual machines, each behind a Redfish BMC of its own."""
 
 
+lab.add_command(demo)
+
+
 @lab.command()
 @name_option
 @click.option("--servers", type=click.IntRange(1, 64), default=1, show_default=True)
@@ -49,7 +53,7 @@ def lab() -> None:
 @click.option("--memory", type=int, default=1024, show_default=True, metavar="MIB")
 @click.option("--disk", type=click.Choice(["virtio", "ahci", "nvme", "scsi"]), default="virtio", show_default=True)
 @click.option("--disk-size", type=click.IntRange(1, 1024), default=8, show_default=True, metavar="GIB")
-@click.option("--disks", type=click.IntRange(1, 8), default=1, show_default=True, help="Disks per server.")
+@click.option("--disks", type=click.IntRange(1, 5), default=1, show_default=True, help="Disks per server.")
 @click.option("--nic", type=click.Choice(["virtio", "e1000"]), default="virtio", show_default=True)
 @click.option("--cd", type=click.Choice(["virtio", "ahci"]), default="virtio", show_default=True)
 @click.option("--ramdisk", type=click.Choice(["lab", "generic"]), default="lab", show_default=True)
@@ -118,20 +122,27 @@ def down(name: str) -> None:
     click.echo(f"lab {name} is gone")
 
 
-def ensure_artifacts(images: Path, ramdisks: Path, flavour: str, mirror: str | None) -> None:
-    """The ramdisk and the images of a lab, made once and shared by all labs of this user."""
-    from metalimmu import __version__
-    from metalimmu.errors import MetalimmuError, NotFound
-    from metalimmu.images import build, ramdisk
-    from metalimmu.images.catalogue import Catalogue
+def ensure_ramdisk(ramdisks: Path, flavour: str, mirror: str | None) -> None:
+    """The ramdisk of a lab, built anew when it is of another version of metalimmu than this."""
+    from metalimmu.errors import MetalimmuError
+    from metalimmu.images import ramdisk
 
     try:
-        current = ramdisk.load(ramdisks / flavour).agent_version == __version__
-    except MetalimmuError:  # none, or of another version of metalimmu
+        current = ramdisk.load(ramdisks / flavour).current
+    except MetalimmuError:  # none, or one that an older version made
         current = False
     if not current:
         click.echo(f"building the {flavour} ramdisk …", err=True)
         ramdisk.build(flavour, ramdisks / flavour, mirror=mirror)
+
+
+def ensure_artifacts(images: Path, ramdisks: Path, flavour: str, mirror: str | None) -> None:
+    """The ramdisk and the images of a lab, made once and shared by all labs of this user."""
+    from metalimmu.errors import NotFound
+    from metalimmu.images import build
+    from metalimmu.images.catalogue import Catalogue
+
+    ensure_ramdisk(ramdisks, flavour, mirror)
     catalogue = Catalogue(images)
     base = None
     for ref in IMAGES:

@@ -21,7 +21,7 @@ PROXIES = ("http", "https", "socks5", "socks5h")
 OWN_LABELS = frozenset({"name", "kind", "model", "rack", "role", "pool", "image", "state", "proof"})
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
-_FINGERPRINT = re.compile(r"(sha256:)?([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}")
+_FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}")
 _FILE = re.compile(r"(?!/)(?!.*(^|/)\.\.(/|$))[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 

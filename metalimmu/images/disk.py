@@ -138,9 +138,9 @@ def write_esp(
         if old:
             _copy(image, plan.esp.offset, fat, 0, plan.esp.length)
         else:
-            run_tool(
-                ["mkfs.fat", "-F", "32", "-s", "1", "-n", "ESP", "-i", identity.volume, "--invariant", fat], env=env
-            )
+            # --invariant fixes the times, and the volume id too unless that is set after it.
+            shape = ["--invariant", "-i", identity.volume, "-n", "ESP", "-F", "32", "-s", "1"]
+            run_tool(["mkfs.fat", *shape, fat], env=env)
         for path in sorted(old.keys() - new.keys()):
             run_tool(["mdel", "-i", fat, f"::/{path}"], env=env)
         known = {folder for path in old for folder in _folders(path)}

@@ -139,7 +139,9 @@ def _creations(new: Tree, change: Difference, patches: dict[str, list[int]], sta
     names: dict[str, int] = {}
     for path in written:
         if new[path].kind == "hardlink":
-            yield f"ln {_quote('/' + new[path].target)} {_quote('/' + path)}"
+            folder, _, name = path.rpartition("/")
+            yield f"cd {_quote('/' + folder)}"  # where debugfs puts a link whose path has one slash only
+            yield f"ln {_quote('/' + new[path].target)} {_quote(name)}"
             names[new[path].target] = names.get(new[path].target, 1) + 1
     for path, count in names.items():  # debugfs leaves the count to us
         yield f"sif {_quote('/' + path)} links_count {count}"

@@ -212,14 +212,22 @@ def _refuse_outside(file: Path, kind: str) -> None:
         if crypt:
             raise ImageError(f"{file} is encrypted", hint="add a decrypted copy")
     elif kind == "vmdk":
-        offset, sectors = struct.unpack_from("<QQ", head, 28)
-        with file.open("rb") as raw:
-            raw.seek(offset * 512)
-            text = raw.read(min(sectors, 128) * 512).decode("latin-1")
-        extents = [line for line in text.splitlines() if line.startswith(("RW ", "RDONLY ", "NOACCESS "))]
-        parent = "parentFileNameHint" in text
-        if parent or len(extents) > 1 or (extents and "SPARSE" not in extents[0]):
-            raise _outside(file, "other files (a parent, or extents outside)")
+        _refuse_outside_vmdk(file, head)
+
+
+def _refuse_outside_vmdk(file: Path, head: bytes) -> None:
+    """The descriptor inside may name a parent or extents; QEMU follows it when the header has no capacity."""
+    capacity = struct.unpack_from("<Q", head, 12)[0]
+    offset = struct.unpack_from("<Q", head, 28)[0] * 512
+    with file.open("rb") as raw:
+        size = raw.seek(0, os.SEEK_END)
+        raw.seek(min(offset, size))
+        text = raw.read(1 << 20).split(b"\0")[0].decode("latin-1")
+    words = [line.split() for line in text.splitlines()]
+    extents = [w for w in words if w and w[0].upper() in {"RW", "RDONLY", "NOACCESS"}]
+    alone = len(extents) <= 1 and all(len(w) > 2 and w[2].upper() == "SPARSE" for w in extents)
+    if capacity == 0 or not alone or "parentFileNameHint" in text:
+        raise _outside(file, "other files (a parent, or extents outside)")
 
 
 def _refuse_outside_info(info: dict[str, Any], file: Path, kind: str) -> None:

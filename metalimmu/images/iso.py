@@ -57,7 +57,7 @@ def write(
     efi_image(efi, loaders, config, epoch=epoch, tools=tools)
     tools.run(
         "usr/bin/xorriso", "-no_rc", "-as", "mkisofs", "-quiet", "-R", "-V", label, "-o", target,
-        "-uid", "0", "-gid", "0", "-file-mode", "0444", "-dir-mode", "0555",
+        "-uid", "0", "-gid", "0", "-file-mode", "0444", "-dir-mode", "0555", "--set_all_file_dates", f"={epoch}",
         "--grub2-mbr", loaders.hybrid, "--mbr-force-bootable", "-partition_offset", "16",
         "-append_partition", "2", BASIC_DATA, efi, "-appended_part_as_gpt",
         "-c", "boot/grub/boot.cat",

@@ -109,22 +109,20 @@ def build(
 
 def load(folder: Path) -> Ramdisk:
     """Raises NotFound when there is none, ImageError when its two files do not belong together."""
+    again = "`metalimmu ramdisk build`"
     try:
         raw = json.loads((folder / "ramdisk.json").read_text())
         size = (folder / "boot.iso").stat().st_size
-    except FileNotFoundError as exc:
-        raise NotFound(f"no ramdisk in {folder}", hint="`metalimmu ramdisk build` makes one") from exc
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-    try:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         found = Ramdisk(**values, folder=folder)
-    except TypeError as exc:
-        raise ImageError(
-            f"{folder}/ramdisk.json is of another version of metalimmu: {exc}", hint="`metalimmu ramdisk build`"
-        ) from exc
+    except FileNotFoundError as exc:
+        raise NotFound(f"no ramdisk in {folder}", hint=f"{again} makes one") from exc
+    except (ValueError, TypeError, AttributeError) as exc:
+        raise ImageError(f"{folder}/ramdisk.json is damaged or of another version: {exc}", hint=again) from exc
     if found.sizes["iso"] != size:
         raise ImageError(
             f"{folder}/boot.iso has {size} bytes, its ramdisk.json says {found.sizes['iso']}",
-            hint="`metalimmu ramdisk build`",
+            hint=again,
         )
     return found
 

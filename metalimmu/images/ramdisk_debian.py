@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import posixpath
 import re
 import shutil
 import subprocess
@@ -74,7 +74,7 @@ class Apt:
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "state/status").touch()
         (folder / "etc/sources.list").write_text("".join(f"{line}\n" for line in sources))
-        (folder / "apt.conf").write_text(_CONFIG.format(folder=folder))
+        (folder / "apt.conf").write_text(_CONFIG.format(folder=folder) + _proxies())
 
     def preferring(self, release: str) -> Apt:
         """The same, but packages come from `release` where it has them: for backports."""
@@ -127,6 +127,11 @@ class Apt:
         return debian.run_tool(argv, timeout=timeout, env=env, cwd=cwd).stdout.decode()
 
 
+def _proxies() -> str:
+    """What the machine's own apt uses to reach mirrors is the one thing of its configuration that we need as well."""
+    return debian.run_tool(["apt-config", "dump", "Acquire::http::Proxy", "Acquire::https::Proxy"]).stdout.decode()
+
+
 # --- packages and trees -----------------------------------------------------------------------------------------
 
 
@@ -145,7 +150,7 @@ def members(deb: Path) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
 
 
 def merged(path: str) -> str:
-    clean = os.path.normpath(path).lstrip("./")
+    clean = posixpath.normpath(f"/{path}").lstrip("/")
     return f"usr/{clean}" if clean.split("/", 1)[0] in MERGED else clean
 
 

@@ -45,16 +45,10 @@ def rows(site: OpenSite, selector: str | None = None) -> list[dict[str, Any]]:
             }
         )
     if selector:
-        labels = {
-            r["name"]: {**r["labels"], **{k: str(r[k]) for k in ("image", "state", "proof") if r[k]}} for r in found
-        }
-        chosen = set(select(labels, selector))
+        more = {str(r["name"]): {k: str(r[k]) for k in ("image", "state", "proof") if r[k]} for r in found}
+        chosen = {spec.name for spec in select(specs.values(), selector, more=more)}
         found = [r for r in found if r["name"] in chosen]
     return found
-
-
-def _labels(row: dict[str, Any]) -> dict[str, str]:
-    return {**row["labels"], **{k: str(row[k]) for k in ("image", "state", "proof") if row[k]}}
 
 
 def show(site: OpenSite, host: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import pytest
 import redfish_server as rs
 from redfish_server import RedfishServer, small_tree
 
+from metalimmu.bmc import connector
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.redfish import RedfishBmc
 from metalimmu.bmc.unknown import BmcTimeout
 from metalimmu.errors import (
     BmcBroken,
     BmcBusy,
+    BmcError,
     BmcLoginRefused,
     BmcNotPermitted,
     BmcRefused,
@@ -78,6 +81,74 @@ def test_a_bmc_that_drips(server: RedfishServer, connect_to: Open) -> None:
     bmc = connect_to(server, read_timeout=0.2, patience=0)
     with pytest.raises(BmcTimeout, match="not complete"):
         bmc.power_state()
+
+
+def test_a_bmc_that_drips_headers(server: RedfishServer, connect_to: Open) -> None:
+    server.fault("GET", "Systems/1", rs.drip_headers)
+    bmc = connect_to(server, read_timeout=0.2, connect_timeout=0.2, patience=0)
+    with pytest.raises(BmcTimeout, match="not complete"):
+        bmc.power_state()
+
+
+def test_a_truncated_answer_is_asked_for_again(server: RedfishServer, connect_to: Open) -> None:
+    server.fault("GET", "Systems/1", rs.truncated, times=1)
+    assert connect_to(server).power_state() is PowerState.on
+
+
+def test_a_chunked_answer(server: RedfishServer, connect_to: Open) -> None:
+    server.fault("GET", "Systems/1", rs.chunked, times=1)
+    bmc = connect_to(server)
+    assert bmc.power_state() is PowerState.on
+    bmc.power_state()
+    assert server.connections == 1
+
+
+def test_a_compressed_answer_where_the_bmc_insists(server: RedfishServer, connect_to: Open) -> None:
+    """HPE Gen10 Plus: 406 for what it has only compressed."""
+    server.fault("GET", "Systems/1", rs.gzipped)
+    assert connect_to(server).power_state() is PowerState.on
+
+
+def test_a_compressed_bomb_is_not_unpacked(server: RedfishServer, connect_to: Open) -> None:
+    server.tree["/redfish/v1/systems/1"] = b" " * (200 << 20)
+    server.fault("GET", "Systems/1", rs.gzipped)
+    with pytest.raises(BmcBroken, match="larger than 32 MiB"):
+        connect_to(server).power_state()
+
+
+def test_a_silent_bmc_does_not_hold_up_the_end(
+    server: RedfishServer, connect_to: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from time import monotonic
+
+    assert connector.LAST_WORDS <= 5
+    monkeypatch.setattr(connector, "LAST_WORDS", 0.2)
+    bmc = connect_to(server, read_timeout=60)
+    bmc.power_state()
+    server.fault("DELETE", "Sessions", rs.silent)
+    before = monotonic()
+    bmc.close()
+    assert monotonic() - before < 4
+    assert bmc.power_state() is PowerState.on  # anew, with the usual patience
+    assert len(server.logins) == 2
+
+
+def test_a_bmc_that_is_busy_when_we_log_in(server: RedfishServer, connect_to: Open, clock: Any) -> None:
+    server.fault("GET", "/redfish/v1/", rs.status(503), times=2)
+    server.fault("POST", "Sessions", rs.status(503), times=1)
+    bmc = connect_to(server)
+    bmc.connector.request("PATCH", "/redfish/v1/Systems/1", {"AssetTag": "x"})
+    assert len(server.writes) == len(bmc.sent()) == 1
+    assert len(clock.slept) == 3
+
+
+@pytest.mark.parametrize(
+    "link", ["/redfish/v1/Systems/\ud800", "/a\r\nX-Evil: 1", "http://[", "//[", "x" * 5000, "", " "]
+)
+def test_links_that_are_no_uris(server: RedfishServer, connect_to: Open, link: str) -> None:
+    server.doc("/redfish/v1/Systems")["Members"] = [{"@odata.id": link}]
+    with pytest.raises(BmcError):
+        connect_to(server).power_state()
 
 
 def test_a_huge_answer_is_not_read_to_the_end(server: RedfishServer, connect_to: Open) -> None:
@@ -207,6 +278,21 @@ def test_wrong_password_is_tried_once_by_all_connections(connect_to: Open, login
         assert sum(password == "guessed" for _, password in server.logins) == 2
 
 
+def test_401_for_one_resource_is_no_wrong_password(server: RedfishServer, connect_to: Open) -> None:
+    """The session was made: the login is good, and must not be remembered as refused. No session is left behind."""
+    ledger = MemoryLedger()
+    server.fault("GET", "Bios", rs.status(401))
+    bmc = connect_to(server, ledger=ledger)
+    found = bmc.inventory()
+    assert isinstance(found.bios, Unknown)
+    assert found.bios.reason is Reason.not_permitted
+    assert not isinstance(found.bmc, Unknown)  # read after the Bios
+    assert connect_to(server, ledger=ledger).power_state() is PowerState.on
+    assert len(server.sessions) == 2
+    bmc.close()
+    assert len(server.sessions) == 1
+
+
 def test_ilo_refuses_a_login_with_400(server: RedfishServer, connect_to: Open) -> None:
     body = {"error": {"@Message.ExtendedInfo": [{"MessageId": "iLO.2.14.UnauthorizedLoginAttempt"}]}}
     server.fault("POST", "Sessions", rs.status(400, document=body))
@@ -285,6 +371,33 @@ def test_parameters_that_action_info_requires_are_sent_at_once(server: RedfishSe
             {"Image": "https://10.0.0.5/m/1/boot.iso", "TransferProtocolType": "HTTPS"},
         )
     ]
+
+
+@pytest.mark.parametrize(("code", "error"), [(403, BmcNotPermitted), (500, BmcBusy), (409, BmcRefused)])
+def test_a_refused_eject_is_an_error(
+    server: RedfishServer, connect_to: Open, code: int, error: type[Exception]
+) -> None:
+    """sushy's own eject takes it for success."""
+    bmc = connect_to(server)
+    slot = next(s for s in bmc.media() if s.takes_cd)
+    bmc.insert_media(slot, "http://10.0.0.5/m/1/boot.iso")
+    server.fault("POST", "EjectMedia", rs.status(code))
+    with pytest.raises(error):
+        bmc.eject_media(slot)
+    assert [p for m, p in server.requests if "EjectMedia" in p] == [f"{slot.uri}/Actions/VirtualMedia.EjectMedia"]
+
+
+def test_an_eject_that_was_done_and_answered_with_500(server: RedfishServer, connect_to: Open) -> None:
+    bmc = connect_to(server)
+    slot = next(s for s in bmc.media() if s.takes_cd)
+    bmc.insert_media(slot, "http://10.0.0.5/m/1/boot.iso")
+
+    def done(handler: rs.Handler) -> bool:
+        server.doc(slot.uri).update(Image=None, Inserted=False)
+        return rs.status(500)(handler)
+
+    server.fault("POST", "EjectMedia", done)
+    bmc.eject_media(slot)
 
 
 def test_virtual_media_that_do_not_exist(server: RedfishServer, connect_to: Open) -> None:
@@ -456,3 +569,28 @@ def test_one_connection_for_everything(server: RedfishServer, connect_to: Open) 
     assert server.connections == 1
     assert len(server.requests) > 15
     assert not any(h.get("Connection") == "close" for h in server.headers)
+
+
+def test_one_request_in_flight(server: RedfishServer, connect_to: Open) -> None:
+    now, most = 0, 0
+
+    def enter(handler: rs.Handler) -> bool:
+        nonlocal now, most
+        with server.lock:
+            now += 1
+            most = max(most, now)
+        handler.service.release.wait(0.01)
+        with server.lock:
+            now -= 1
+        return False
+
+    server.fault("GET", "", enter)
+    bmc = connect_to(server)
+    threads = [threading.Thread(target=bmc.inventory) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == 1
+    assert len(server.logins) == 1
+    assert server.connections == 1

@@ -35,7 +35,7 @@ def test_an_unknown_ca_is_refused_before_anything_is_sent(
     secure: tuple[RedfishServer, Path, str], connect_to: Open
 ) -> None:
     server, _, _ = secure
-    with pytest.raises(BmcCertificateError, match="self-signed|self signed") as caught:
+    with pytest.raises(BmcCertificateError, match=r"self-signed|self signed") as caught:
         connect_to(server).power_state()
     assert "fingerprint" in caught.value.hint
     assert not caught.value.retry
@@ -126,7 +126,7 @@ def test_a_ca_file_without_certificates(tmp_path: Path, connect_to: Open) -> Non
 def test_https_on_a_port_that_speaks_http(connect_to: Open) -> None:
     with RedfishServer(small_tree()) as server:
         bmc = connect_to(server.address.replace("http", "https"), patience=0)
-        with pytest.raises((BmcCertificateError, BmcUnreachable), match="TLS|broke off"):
+        with pytest.raises((BmcCertificateError, BmcUnreachable), match=r"TLS|broke off"):
             bmc.power_state()
 
 

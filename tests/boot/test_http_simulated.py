@@ -112,6 +112,11 @@ def test_a_failure_of_the_agent_is_reported(rig):
     assert rig.store.deployment("n1").failure.code == "DiskUnsuitable"
     assert rig.store.deployment("n1").report is None
     assert machine.disk.complete == ""
+    seen = rig.store.deployment("n1").last_seen
+    until(lambda: rig.store.deployment("n1").last_seen > seen + 1)
+    assert rig.store.deployment("n1").report is None, "it must not try again by itself"
+    rig.store.update_deployment("n1", failure=None, fence=2)
+    until(lambda: rig.store.deployment("n1").report is not None, what=machine.log)
 
 
 def test_a_disk_that_returns_something_else_is_found(rig):
@@ -126,7 +131,7 @@ def test_a_disk_that_returns_something_else_is_found(rig):
     assert d.stop
     rig.store.update_deployment("n1", go=True)
     before = state.read().generation
-    until(lambda: (rig.store.deployment("n1").last_seen or 0) > d.last_seen + 0.5)
+    until(lambda: rig.store.deployment("n1").last_seen > d.last_seen + 0.5)
     assert state.read().generation == before, "a stopped agent must not reboot"
 
 

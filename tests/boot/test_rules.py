@@ -268,9 +268,17 @@ def test_a_finished_deployment_still_acknowledges_what_it_has_seen():
     done = bound(system_ok=True, system=SYSTEM, ended=5.0)
     verdict = rules.system(done, SYSTEM, MANIFEST, NOW)
     assert verdict.refusal is None
-    assert verdict.changes == {}
+    assert verdict.changes == {"system": SYSTEM, "system_at": NOW}
     assert rules.acknowledges(done, SYSTEM, MANIFEST)
     assert rules.system(bound(ended=5.0), SYSTEM, MANIFEST, NOW).refusal is not None
+
+
+def test_the_echo_of_our_own_stop_does_not_replace_the_reason():
+    said = Failure("AgentRefused", "the controller says stop", boot_id="boot-1")
+    assert "failure" in rules.failure(bound(), said, NOW).changes
+    assert rules.failure(bound(stop="read-back differs"), said, NOW).changes == {"last_seen": NOW}
+    real = dataclasses.replace(said, code="DiskUnsuitable")
+    assert "failure" in rules.failure(bound(stop="cancelled"), real, NOW).changes
 
 
 def test_progress_is_bounded_and_clean():

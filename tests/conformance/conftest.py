@@ -20,7 +20,6 @@ from metalimmu.bmc.connect import Address, connect
 from metalimmu.errors import BmcError
 from metalimmu.observed.machine import Machine
 
-
 MACHINE = Machine(
     power="On",
     serial="SN0001",

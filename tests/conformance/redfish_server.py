@@ -7,7 +7,8 @@ in front of requests. It serves hand-written trees and recordings of real machin
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
+import gzip
 import itertools
 import json
 import socket
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 USER, PASSWORD = "operator", "correct horse"
 ROOT = "/redfish/v1"
@@ -69,7 +70,7 @@ class RedfishServer:
         self.http.service = self
         self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 
-    def __enter__(self) -> RedfishServer:
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -316,6 +317,45 @@ def drip(handler: Handler) -> bool:
     return True
 
 
+def drip_headers(handler: Handler) -> bool:
+    handler.close_connection = True
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while not handler.service.release.wait(0.05):
+        handler.wfile.write(b"z")
+        handler.wfile.flush()
+    return True
+
+
+def truncated(handler: Handler) -> bool:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"PowerState": "Off"')
+    handler.close_connection = True
+    return True
+
+
+def chunked(handler: Handler) -> bool:
+    body = json.dumps(handler.service.doc(handler.path)).encode()
+    handler.send_response(200)
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    for i in range(0, len(body), 100):
+        part = body[i : i + 100]
+        handler.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+    handler.wfile.write(b"0\r\n\r\n")
+    return True
+
+
+def gzipped(handler: Handler) -> bool:
+    if "gzip" not in handler.headers.get("Accept-Encoding", ""):
+        return status(406)(handler)
+    document = handler.service.doc(handler.path)
+    body = gzip.compress(document if isinstance(document, bytes) else json.dumps(document).encode(), 1)
+    handler.reply(200, {"Content-Encoding": "gzip"}, body)
+    return True
+
+
 def huge(size: int) -> Fault:
     def act(handler: Handler) -> bool:
         handler.send_response(200)
@@ -511,15 +551,15 @@ def certificate(folder: Path, *, name: str = "127.0.0.1") -> Iterator[tuple[ssl.
 
     private = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=30))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(name))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(private, hashes.SHA256())

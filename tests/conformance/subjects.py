@@ -26,7 +26,7 @@ class Subject:
     sessions: Callable[[], int] | None = None
     logins: Callable[[], int] | None = None
     url: str = "http://127.0.0.1:8080/m/0123456789abcdef/boot.iso"
-    boots_for_real: bool = True  # does a boot use up Once? can an override be disabled?
+    boots_for_real: bool = True  # does a boot use up Once? is it Once at all?
     patient: float = 5.0  # seconds in which a power change shows
 
     def open(self, **more: Any) -> Bmc:

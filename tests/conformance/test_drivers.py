@@ -69,7 +69,7 @@ def test_media_over_media_are_refused_and_say_what_is_there(subject: Subject) ->
     with subject.open() as bmc:
         drive = cd(bmc)
         bmc.insert_media(drive, subject.url)
-        with pytest.raises(BmcRefused, match="boot.iso already|inserted already") as caught:
+        with pytest.raises(BmcRefused, match=r"boot\.iso already|inserted already") as caught:
             bmc.insert_media(drive, "http://127.0.0.1:8080/m/other/boot.iso")
         assert "eject" in caught.value.hint
         assert slot(bmc, drive.id).image == subject.url
@@ -92,8 +92,7 @@ def test_override_reads_back(subject: Subject, enabled: BootEnabled) -> None:
         assert (now.enabled, now.effective, now.mode) == (enabled, BootTarget.cd, BootMode.uefi)
         bmc.set_boot_override(BootTarget.none, BootEnabled.disabled, None)
         now = bmc.boot_override()
-        cleared = BootTarget.none if subject.boots_for_real else BootTarget.hdd
-        assert (now.effective, now.mode) == (cleared, BootMode.uefi)
+        assert (now.effective, now.mode) == (BootTarget.none, BootMode.uefi)
 
 
 def test_once_is_used_up_by_a_boot(subject: Subject) -> None:
@@ -198,9 +197,14 @@ def test_logout_is_certain(subject: Subject) -> None:
     bmc.power_state()
     bmc.close()
     bmc.close()
-    with pytest.raises(ZeroDivisionError), subject.open() as bmc:
-        bmc.power_state()
-        raise ZeroDivisionError
+
+    def dies() -> None:
+        with subject.open() as bmc:
+            bmc.power_state()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        dies()
     if subject.sessions:
         assert subject.sessions() == 0
 

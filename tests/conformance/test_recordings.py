@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from subjects import recordings
 from redfish_server import PASSWORD, USER, RedfishServer, key, recording
+from subjects import recordings
 
 from metalimmu.bmc.connect import Address, connect
 from metalimmu.bmc.ledger import MemoryLedger
@@ -273,7 +273,7 @@ def wrong_types() -> dict[str, object]:
         "Inserted",
         "Version",
     )
-    return dict.fromkeys(names, {"@odata.id": 7}) | {"CapacityMiB": "lots", "Attributes": [1], "Drives": 4}
+    return {name: {"@odata.id": 7} for name in names} | {"CapacityMiB": "lots", "Attributes": [1], "Drives": 4}
 
 
 def test_the_other_system_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

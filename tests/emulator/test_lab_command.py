@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.emulator
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("METALIMMU_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(command, "ensure_artifacts", lambda *_: None)  # minutes of downloads; has its own tests
+    monkeypatch.setattr(command, "ensure_artifacts", lambda *_: None)  # minutes of downloads; tested below
 
     def invoke(*arguments: str) -> Result:
         result = CliRunner().invoke(command.lab, arguments)
@@ -66,6 +67,53 @@ def test_status_says_when_the_supervisor_has_died(run, tmp_path: Path) -> None:
 def test_a_name_cannot_leave_its_folder(run) -> None:
     with pytest.raises(UsageError, match="no lab name"):
         run("down", "--name", "../../etc")
+
+
+class Built:
+    """Stands in for the builders: notes what was asked for, and has it from then on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from metalimmu.images import build, catalogue, ramdisk
+
+        self.asked: list[tuple[str, ...]] = []
+        self.images: set[str] = set()
+        self.current: bool | None = None  # None: no ramdisk
+        monkeypatch.setattr(ramdisk, "load", self.load)
+        monkeypatch.setattr(ramdisk, "build", self.ramdisk)
+        monkeypatch.setattr(build, "build", self.image)
+        monkeypatch.setattr(catalogue.Catalogue, "get", lambda _, ref: self.get(ref))
+
+    def load(self, folder: Path) -> SimpleNamespace:
+        if self.current is None:
+            raise NotFound(f"no ramdisk in {folder}")
+        return SimpleNamespace(current=self.current)
+
+    def ramdisk(self, flavour: str, _out: Path, *, mirror: str | None) -> None:
+        self.asked.append((flavour, str(mirror)))
+        self.current = True
+
+    def image(self, recipe: str, ref: str, _catalogue: object, *, base: str | None, mirror: str | None) -> None:
+        self.asked.append((recipe, ref, str(base), str(mirror)))
+        self.images.add(ref)
+
+    def get(self, ref: str) -> None:
+        if ref not in self.images:
+            raise NotFound(ref)
+
+
+def test_ramdisk_and_images_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = Built(monkeypatch)
+    made = lambda: command.ensure_artifacts(tmp_path / "images", tmp_path / "ramdisk", "lab", "http://mirror")  # noqa: E731
+    made()
+    images = [("tiny", "tiny@1", "None", "http://mirror"), ("tiny", "tiny@2", "tiny@1", "http://mirror")]
+    assert built.asked == [("lab", "http://mirror"), *images]
+    built.asked.clear()
+    made()
+    assert built.asked == []
+    built.current = False  # the agent has changed
+    built.images.remove("tiny@2")
+    made()
+    assert built.asked == [("lab", "http://mirror"), images[1]]
 
 
 def test_a_console_is_followed_until_its_lab_goes(tmp_path: Path) -> None:

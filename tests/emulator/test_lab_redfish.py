@@ -135,6 +135,8 @@ def test_what_the_bmc_shows(lab: Lab, client: Client) -> None:
     storage = client.get(client.get(system["Storage"]["@odata.id"])["Members"][0]["@odata.id"])
     drives = [client.get(d["@odata.id"]) for d in storage["Drives"]]
     assert [(d["SerialNumber"], d["CapacityBytes"]) for d in drives] == [(spec.disks[0].serial, spec.disks[0].size)]
+    (cpu,) = client.get(system["Processors"]["@odata.id"])["Members"]
+    assert client.get(cpu["@odata.id"])["TotalCores"] == 1
     items = client.get("/redfish/v1/UpdateService/FirmwareInventory")["Members"]
     assert [client.get(i["@odata.id"])["Name"] for i in items] == ["BIOS", "BMC"]
 

@@ -53,7 +53,7 @@ def test_off_is_no_boot_and_on_when_on_is_none_either() -> None:
 
 
 def test_every_power_action_is_a_start_or_a_stop() -> None:
-    assert STARTS | STOPS == set(PowerAction)
+    assert set(PowerAction) == STARTS | STOPS
     assert not STARTS & STOPS
 
 

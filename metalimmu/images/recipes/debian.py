@@ -57,6 +57,8 @@ def make(order: Order, work: Path, stage: Stage, build_id: Callable[[dict[str, s
     ids = Identity(order.identity)
     overlay = work / "overlay.tar"
     overlay.write_bytes(release.tar(_overlay(order, ids), order.epoch))
+    early = work / "early.tar"
+    early.write_bytes(release.tar({"etc/fstab": _fstab(ids)}, order.epoch))
     root = work / "root.tar"
     mmdebstrap(
         root,
@@ -64,6 +66,8 @@ def make(order: Order, work: Path, stage: Stage, build_id: Callable[[dict[str, s
         order.sources,
         include=[*PACKAGES, KERNELS[order.recipe.kernel], *order.recipe.packages],
         epoch=order.epoch,
+        # The initrd is made while the kernel is installed, and takes fsck along only for what fstab has by then.
+        essential=[f"tar-in {shlex.quote(str(early))} /"],
         customize=_hooks(order, overlay),
         dpkg_options=LEFT_OUT,
         cache="debian",
@@ -97,13 +101,17 @@ def _touches_initrd(order: Order) -> bool:
     return any(p.startswith(("etc/initramfs-tools/", "etc/modprobe.d/", "etc/modules", "etc/udev/")) for p in paths_of)
 
 
-def _overlay(order: Order, ids: Identity) -> dict[str, Laid]:
+def _fstab(ids: Identity) -> Laid:
     volume = f"{ids.volume[:4]}-{ids.volume[4:]}"
-    values = {"@UUID@": ids.uuid("root-fs"), "@VOLUME@": volume, "@NAME@": order.name}
+    return Laid(release.filled("debian-fstab", {"@UUID@": ids.uuid("root-fs"), "@VOLUME@": volume}))
+
+
+def _overlay(order: Order, ids: Identity) -> dict[str, Laid]:
+    values = {"@UUID@": ids.uuid("root-fs"), "@NAME@": order.name}
     proof = paths.data("pxe") / "proof"
     files = {
         "boot/grub/grub.cfg": Laid(release.filled("debian-grub.cfg", values)),
-        "etc/fstab": Laid(release.filled("debian-fstab", values)),
+        "etc/fstab": _fstab(ids),
         "etc/hostname": Laid(f"{order.recipe.hostname or order.name}\n".encode()),
         "etc/hosts": Laid(b"127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
         "etc/apt/sources.list": Laid(

@@ -32,7 +32,10 @@ class Machine:
 def firmware_options(firmware: str, folder: Path) -> list[str]:
     if firmware == "bios":
         return ["-machine", "q35,graphics=off"]
-    code, variables = {"uefi": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), "secure": ("OVMF_CODE_4M.ms.fd", "OVMF_VARS_4M.ms.fd")}[firmware]
+    code, variables = {
+        "uefi": ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
+        "secure": ("OVMF_CODE_4M.ms.fd", "OVMF_VARS_4M.ms.fd"),
+    }[firmware]
     shutil.copyfile(OVMF / variables, folder / "vars.fd")
     return [
         *("-machine", "q35,smm=on" if firmware == "secure" else "q35"),
@@ -43,14 +46,35 @@ def firmware_options(firmware: str, folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def booted(disk: Path, folder: Path, *, firmware: str = "uefi", extra: tuple[str, ...] = (), memory: int = 512) -> Iterator[Machine]:
+def booted(
+    disk: Path, folder: Path, *, firmware: str = "uefi", extra: tuple[str, ...] = (), memory: int = 512
+) -> Iterator[Machine]:
     """Emulated (TCG), because hardware virtualisation is not everywhere. The disk is not changed."""
     folder.mkdir(parents=True, exist_ok=True)
     serial = folder / "serial.log"
-    command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", str(memory), "-nodefaults", "-display", "none"]
+    command = [
+        "qemu-system-x86_64",
+        "-accel",
+        "tcg",
+        "-cpu",
+        "qemu64",
+        "-m",
+        str(memory),
+        "-nodefaults",
+        "-display",
+        "none",
+    ]
     command += [*firmware_options(firmware, folder), "-serial", f"file:{serial}", "-snapshot"]
     command += ["-drive", f"if=none,id=disk,format=raw,file={disk}", "-device", "virtio-blk-pci,drive=disk,bootindex=0"]
-    command += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci", *extra]
+    command += [
+        "-netdev",
+        "user,id=net",
+        "-device",
+        "virtio-net-pci,netdev=net,romfile=",
+        "-device",
+        "virtio-rng-pci",
+        *extra,
+    ]
     with (folder / "qemu.log").open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

@@ -1,0 +1,72 @@
+"""Images that take minutes to build: made once, kept in the cache until anything that they are made from changes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import lzma
+import re
+import shutil
+import urllib.request
+from pathlib import Path
+
+from metalimmu import paths
+from metalimmu.errors import NotFound
+from metalimmu.images import debian
+from metalimmu.images.build import build
+from metalimmu.images.catalogue import Catalogue, Image
+
+SOURCES = ("add", "build", "chunks", "debian", "disk", "ext4", "layout", "tree")
+# Small ones that security updates touch often; the first that has two versions right now is the one that is updated.
+CANDIDATES = ("sudo", "openssh-server", "libexpat1", "tzdata", "ca-certificates", "iputils-ping", "less")
+
+
+def _key() -> str:
+    import metalimmu.images
+
+    folder = Path(metalimmu.images.__file__).parent
+    files = [folder / f"{name}.py" for name in SOURCES]
+    files += sorted(p for p in (folder / "recipes").rglob("*") if p.suffix != ".pyc" and p.is_file())
+    files += sorted((paths.data("pxe") / "proof").glob("*"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
+
+
+def catalogue() -> Catalogue:
+    """The store of these images; those of other versions of the code are removed."""
+    parent = paths.cache() / "test-images"
+    mine = parent / _key()
+    mine.mkdir(parents=True, exist_ok=True)
+    for other in parent.iterdir():
+        if other != mine and other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+    return Catalogue(mine)
+
+
+def image(ref: str, recipe: str, *, base: str | None = None, packages: tuple[str, ...] = ()) -> tuple[Catalogue, Image]:
+    """Built, or found in the cache. Two test runs at once build it once."""
+    store = catalogue()
+    with (store.root / f"{ref}.building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return store, store.get(ref)
+        except NotFound:
+            return store, build(recipe, ref, store, base=base, packages=packages)
+
+
+def older_package() -> tuple[str, str]:
+    """(package, version): one of our packages at the version of Debian's point release, where security has a newer one."""
+    archive = debian.mirror()
+    point = _versions(f"{archive}/dists/bookworm/main/binary-amd64/Packages.xz")
+    newer = _versions(
+        f"{debian.security_mirror(archive, 'bookworm')}/dists/bookworm-security/main/binary-amd64/Packages.xz"
+    )
+    for name in CANDIDATES:
+        if name in point and name in newer and point[name] != newer[name]:
+            return name, point[name]
+    raise AssertionError(f"none of {CANDIDATES} has a security update today: add one that has")
+
+
+def _versions(url: str) -> dict[str, str]:
+    with urllib.request.urlopen(url, timeout=120) as answer:
+        text = lzma.decompress(answer.read()).decode()
+    return dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", text, re.MULTILINE | re.DOTALL))

@@ -1,0 +1,114 @@
+"""The images that we build really boot, take their run-time config from the seed, and report what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import image_builds as built
+import pytest
+from image_controller import listening, write_seed
+from image_vm import booted
+
+from metalimmu.images.chunks import reassemble
+
+pytestmark = pytest.mark.e2e
+
+SERIAL, UUID = "SN-4711", "0f2d6a1c-52c1-4b3a-9d57-3c1f0a9b8e77"
+SMBIOS = ("-smbios", f"type=1,serial={SERIAL},uuid={UUID}")
+META = "instance-id: i-1\nlocal-hostname: r12-u07\n"
+STATIC = """\
+version: 2
+ethernets:
+  nic0:
+    match: {macaddress: "52:54:00:12:34:56"}
+    dhcp4: false
+    addresses: [10.0.2.77/24]
+    routes: [{to: 0.0.0.0/0, via: 10.0.2.2}]
+"""
+# The same as controllers write it.
+STATIC_BLOCK = """\
+version: 2
+ethernets:
+  nic0:
+    match:
+      macaddress: 52:54:00:12:34:56
+    dhcp4: false
+    addresses:
+    - 10.0.2.77/24
+    routes:
+    - to: 0.0.0.0/0
+      via: 10.0.2.2
+    nameservers:
+      addresses:
+      - 10.0.2.3
+"""
+
+
+@pytest.mark.parametrize("firmware", ["uefi", "bios", "secure"])
+def test_tiny_boots_and_reports(firmware: str, tmp_path: Path) -> None:
+    store, image = built.image("tiny@1", "tiny")
+    disk = tmp_path / "disk.raw"
+    reassemble(image.manifest, store.chunks, disk)
+    assert image.manifest.seed is not None
+    with listening(tmp_path) as controller:
+        network = {
+            "uefi": {},
+            "bios": {"network-config": STATIC_BLOCK},
+            "secure": {"network-config": "version: 2\nethernets: {all: {match: {name: 'e*'}, dhcp4: true}}\n"},
+        }
+        write_seed(disk, image.manifest.seed, tmp_path, {"metalimmu.json": controller.seed_file, **network[firmware]})
+        with booted(disk, tmp_path, firmware=firmware, extra=SMBIOS) as machine:
+            text = machine.wait_for("tiny tiny@1", seconds=120)
+            assert controller.heard.wait(60), machine.text()[-2000:]
+            machine.wait_for("metalimmu-proof: acknowledged", seconds=20)
+    assert ("eth0 has 10.0.2.77/24" in text) == (firmware == "bios")
+    assert ("Secure boot enabled" in text) == (firmware == "secure")
+    for report in controller.reports:
+        assert (report.image_id, report.image_version, report.build_id) == ("tiny", "1", image.manifest.build_id)
+        assert (report.serial, report.uuid, report.config_digest) == (SERIAL, UUID, "c" * 64)
+    assert len({r.boot_id for r in controller.reports}) == 1
+
+
+def test_tiny_without_a_seed_says_so(tmp_path: Path) -> None:
+    store, image = built.image("tiny@1", "tiny")
+    reassemble(image.manifest, store.chunks, tmp_path / "disk.raw")
+    with booted(tmp_path / "disk.raw", tmp_path) as machine:
+        assert "tiny: no seed" in machine.wait_for("tiny tiny@1", seconds=120)
+
+
+USER = """\
+#cloud-config
+hostname: r12-u07
+runcmd:
+  - [sh, -c, 'echo "PROOF host=$(hostname) root=$(df --output=size -m / | tail -1 | tr -d " ") failed=$(systemctl --failed --plain --no-legend | tr "\\n" ";") addresses=$(ip -4 -br addr | tr -s " " | tr "\\n" ";") efi=$(findmnt -n -o SOURCE /boot/efi) END" > /dev/ttyS0']
+"""
+
+
+@pytest.mark.parametrize(("ref", "firmware"), [("debian@1", "bios"), ("debian@2", "secure")])
+def test_debian_boots_configures_itself_and_reports(ref: str, firmware: str, tmp_path: Path) -> None:
+    """Version 1 by BIOS, version 2, built on it with one package updated, by UEFI with Microsoft's keys enrolled."""
+    package, version = built.older_package()
+    store, image = built.image("debian@1", "debian", packages=(f"{package}={version}",))
+    if ref == "debian@2":
+        store, image = built.image("debian@2", "debian", base="debian@1")
+    disk = tmp_path / "disk.raw"
+    reassemble(image.manifest, store.chunks, disk)
+    with disk.open("r+b") as file:
+        file.truncate(3 << 30)  # a machine's disk is larger
+    assert image.manifest.seed is not None
+    with listening(tmp_path) as controller:
+        files = {"meta-data": META, "user-data": USER, "network-config": STATIC, "metalimmu.json": controller.seed_file}
+        write_seed(disk, image.manifest.seed, tmp_path, files)
+        with booted(disk, tmp_path, firmware=firmware, extra=SMBIOS, memory=1024) as machine:
+            text = machine.wait_for(" END", seconds=600)
+            assert controller.heard.wait(120), machine.text()[-2000:]
+    said = next(line for line in text.splitlines() if "PROOF" in line)
+    assert "host=r12-u07" in said
+    assert "failed= " in said, said
+    assert "10.0.2.77/24" in said
+    assert "efi=/dev/vda2" in said, said
+    assert 2500 < int(said.split("root=")[1].split()[0]) < 3100, "the root file system grew with the disk"
+    assert ("Secure boot enabled" in text) == (firmware == "secure")
+    report = controller.reports[-1]
+    assert (f"{report.image_id}@{report.image_version}", report.build_id) == (ref, image.manifest.build_id)
+    assert (report.serial, report.uuid, report.config_digest) == (SERIAL, UUID, "c" * 64)
