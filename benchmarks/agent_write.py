@@ -184,7 +184,12 @@ def measure(folder: Path, asked: argparse.Namespace, zeros: float) -> dict[str, 
         shutil.rmtree(folder)
     total = {k: sum(v.values()) for k, v in best.items()}
     phases = {k: {p: round(s, 2) for p, s in v.items()} for k, v in best.items()}
-    return total | {"ratio": total["pipeline"] / total["agent"], "phases": phases, "size": len(data), "rounds": asked.rounds}
+    return total | {
+        "ratio": total["pipeline"] / total["agent"],
+        "phases": phases,
+        "size": len(data),
+        "rounds": asked.rounds,
+    }
 
 
 def scrub(disk: Path, size: int) -> None:

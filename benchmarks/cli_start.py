@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.options import options
-from benchmarks.processes import alternate, metalimmu, run as start
+from benchmarks.processes import alternate, metalimmu
+from benchmarks.processes import run as start
 from benchmarks.result import Result, at_most, limited
 from benchmarks.site_load import sites
 
@@ -58,7 +59,7 @@ def _help() -> Result:
 def _list(site: Path, hosts: int, store: str) -> Result:
     command = [metalimmu(), "--site", str(site), "host", "list"]
     bare = [sys.executable, "-c", BARE, str(site)]
-    ours, theirs = alternate(options().repeat(7), lambda: start(command).cpu, lambda: start(bare).cpu)
+    ours, theirs = alternate(options().repeat(5), lambda: start(command).cpu, lambda: start(bare).cpu)
     listed = json.loads(start([*command, "-o", "json"]).output)
     parsed = json.loads(start([*bare, "print"]).output)
     return at_most(

@@ -32,7 +32,9 @@ def run(argv: Sequence[str], *, ok: int = 0) -> Ran:
         out.seek(0)
         err.seek(0)
         if process.returncode != ok:
-            raise RuntimeError(f"{argv[0]} ended with {process.returncode}: {err.read().decode(errors='replace')[-2000:]}")
+            raise RuntimeError(
+                f"{argv[0]} ended with {process.returncode}: {err.read().decode(errors='replace')[-2000:]}"
+            )
         return Ran(usage.ru_utime + usage.ru_stime, wall, out.read())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ INTERRUPTED = 130
 
 def run(args: Sequence[str]) -> int:
     """Exit status: 0 done, 1 failed, 2 usage, 3 drift, 4 unknown hosts beyond what was allowed, 130 interrupted."""
+    # A stopped service or container must log out of its BMCs and leave its runs for `resume`, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(args=list(args), prog_name="metalimmu", standalone_mode=False)
     except MetalimmuError as exc:

@@ -16,7 +16,15 @@ POOL = "lab"
 
 # An emulated machine is slow (no hardware virtualisation, several at once on few cores), and still a lab's
 # user does not wait half an hour to hear that something is broken.
-LIMITS = {"power": "2m", "media": "1m", "check_in": "6m", "stall": "3m", "phone_home": "8m", "bmc": "2m"}
+LIMITS = {
+    "power": "2m",
+    "media": "1m",
+    "check_in": "6m",
+    "stall": "3m",
+    "phone_home": "8m",
+    "bmc": "2m",
+    "report_again": "10s",
+}
 
 
 def write(folder: Path, lab: LabSpec, ports: tuple[int, ...]) -> Path:

@@ -116,7 +116,7 @@ class VirtualMedia:
         url = media.url if media else ""
         return DeviceInfo(url.rpartition("/")[2], url, bool(media), True, "", "", bool(media and media.verify))
 
-    def insert_image(  # noqa: PLR0917  # sushy-tools calls it so
+    def insert_image(  # sushy-tools calls it so
         self,
         identity: str,
         device: str,

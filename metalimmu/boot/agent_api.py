@@ -46,9 +46,13 @@ class AgentApi:
 
     async def manifest(self, request: web.Request) -> web.StreamResponse:
         d = self._running(await self._deployment(request))
-        if f"sha256:{request.match_info['sha']}" != d.digest:
+        digest = f"sha256:{request.match_info['sha']}"
+        if digest not in (
+            d.digest,
+            d.assignment.previous_digest,
+        ):  # the previous one tells the agent what is on the disk
             return answers.nothing()
-        image = await self._desk.image(d.digest)
+        image = await self._desk.image(digest)
         return web.Response(body=image.encoded, content_type="application/json")
 
     async def config(self, request: web.Request) -> web.StreamResponse:
@@ -89,7 +93,8 @@ class AgentApi:
         image = await self._desk.image(d.digest)
         now = self._desk.now()
         d = await self._decide(d, lambda it: rules.system(it, said, image.manifest, now))
-        return answers.message({"acknowledged": rules.acknowledges(d, said, image.manifest)})
+        heard = rules.acknowledges(d, said, image.manifest)
+        return answers.message({"acknowledged": heard, "again": round(self._desk.again)})
 
     async def _orders(self, d: Deployment) -> web.StreamResponse:
         orders = rules.orders(d)

@@ -25,6 +25,8 @@ _KEPT = 512  # found deployments
 _MEDIA_IDLE = 60.0  # seconds
 _IMAGES_KEPT = 8  # a manifest of 100 GB takes about 10 MB
 
+AGAIN = 300.0  # seconds until an installed system says again that it is there
+
 
 @dataclass(frozen=True)
 class Served:
@@ -54,6 +56,7 @@ class Desk:
         key: SiteKey,
         changes: Changes,
         chunks_url: str,
+        again: float = AGAIN,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.deployments = deployments
@@ -61,6 +64,7 @@ class Desk:
         self.content = content
         self.changes = changes
         self.recorder = Recorder(deployments, changes.notify)
+        self.again = again
         self.now = clock
         self._key = key
         self._chunks_url = chunks_url

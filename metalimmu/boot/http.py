@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from metalimmu import log
 from metalimmu.boot import listeners
 from metalimmu.boot.changes import Changes
-from metalimmu.boot.desk import Desk
+from metalimmu.boot.desk import AGAIN, Desk
 from metalimmu.boot.listeners import Listener
 from metalimmu.boot.media_api import media_path
 from metalimmu.boot.ports import Content, Deployments, Images
@@ -52,6 +52,7 @@ class BootService:
         images: Images,
         content: Content,
         changes: Changes | None = None,
+        again: float = AGAIN,
     ) -> None:
         """Raises UsageError for addresses that contradict each other."""
         self.changes = changes or Changes()
@@ -65,6 +66,7 @@ class BootService:
             content=content,
             key=key,
             changes=self.changes,
+            again=again,
             chunks_url=(urls.chunks or urls.machines).rstrip("/"),
         )
         self._thread: threading.Thread | None = None

@@ -73,7 +73,7 @@ def _hint(code: int | None, listener: Listener) -> str:
     return ""
 
 
-def _listener(  # noqa: PLR0917
+def _listener(
     url: str, listen: str | None, name: str, media: bool = False, chunks: bool = False, agents: bool = False
 ) -> Listener:
     parts = urlsplit(url)

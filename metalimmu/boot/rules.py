@@ -28,6 +28,8 @@ from metalimmu.wire.messages import (
 MAX_LOG_LINES = 200  # of one message
 MAX_LINE = 500  # characters
 
+_WRITING = ("zero", "write", "read-back", "config")  # phases that leave something on the disk
+
 ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
 
@@ -99,9 +101,14 @@ def _unfit(d: Deployment, said: CheckIn, manifest: Manifest) -> str:
 
 
 def assignment(d: Deployment, chunk_base: str, now: float) -> Assignment:
-    """After a stop the stage is `done`: such an agent never writes."""
+    """After a stop the stage is `done`: such an agent never writes.
+
+    A machine that restarts in mid-write is told that its disk may hold this very image: it looks, and does not start over.
+    """
+    begun = len(d.boot_ids) > 1 and d.progress is not None and d.progress.phase in _WRITING
     return dataclasses.replace(
         d.assignment,
+        previous_digest=d.digest if begun else d.assignment.previous_digest,
         deployment=d.id,
         fence=d.fence,
         stage="done" if d.stop else d.stage,
@@ -182,7 +189,8 @@ def system(d: Deployment, said: SystemReport, manifest: Manifest, now: float) ->
     """
     why = not_the_system(d, said, manifest)
     if d.system_ok:
-        return Verdict({} if why else {"system": said, "system_at": now})
+        now_seen = {"system_why": clean(why), "system_at": now}
+        return Verdict(now_seen if why else now_seen | {"system": said})
     if d.ended is not None:
         return _over(d)
     return Verdict({"system": said, "system_ok": not why, "system_why": clean(why), "system_at": now})
@@ -214,9 +222,7 @@ def acknowledges(d: Deployment, said: SystemReport, manifest: Manifest) -> bool:
     return d.system_ok and not not_the_system(d, said, manifest)
 
 
-def _refused(  # noqa: PLR0917
-    code: str, message: str, hint: str, said: CheckIn, now: float, d: Deployment | None = None
-) -> Verdict:
+def _refused(code: str, message: str, hint: str, said: CheckIn, now: float, d: Deployment | None = None) -> Verdict:
     """Told to the machine, and kept with both identities for the run that waits."""
     seen = said.identity
     evidence = {

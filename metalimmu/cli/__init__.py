@@ -45,19 +45,6 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(f"metalimmu.cli.{module}"), attribute)
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as exc:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], COMMANDS, 1)
-            if near:
-                exc.message += f" Did you mean `{near[0]}`?"
-            raise
-
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for group in self.order:
             with formatter.section(group):

@@ -110,6 +110,11 @@ class Place:
 )
 @click.option("--package", "packages", metavar="NAME[=VERSION]", multiple=True, help="One more package; repeat.")
 @click.option(
+    "--kernel",
+    type=click.Choice(["cloud", "generic"]),
+    help="cloud (default): virtual machines; generic: every driver.",
+)
+@click.option(
     "--files",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder to copy over the root file system.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 from metalimmu.cli.output import output_option, site_option
 
 if TYPE_CHECKING:
+    from metalimmu.observed.types import WriteRequest
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
 
@@ -36,7 +38,7 @@ def plan(site: Path, host: str, image: str | None, force: bool, fmt: str) -> Non
 
         emit([made.encode()], [], fmt)
     else:
-        _print_plan(made, wide=fmt == "wide")
+        _print_plan(made)
 
 
 def _write_options(function: Any) -> Any:
@@ -167,7 +169,7 @@ def _interrupted(site: OpenSite, worker: Any, run: str) -> None:
         click.echo(f"\nno longer watching; another process executes run {run}", err=True)
 
 
-def _print_plan(made: Plan, *, wide: bool = False) -> None:
+def _print_plan(made: Plan) -> None:
     click.echo(f"{made.verb} {made.host}: {made.why}")
     if made.nothing:
         return
@@ -182,11 +184,14 @@ def _print_plan(made: Plan, *, wide: bool = False) -> None:
     for step in made.steps:
         click.echo(f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {_span(step.limit)}")
         for request in step.requests:
-            click.echo(
-                f"               {request.method} {request.path}" + (f" {request.body}" if wide or request.body else "")
-            )
+            click.echo(f"               {_request(request)}")
         for request in step.if_needed:
-            click.echo(f"               if needed: {request.method} {request.path} {request.body}")
+            click.echo(f"               if needed: {_request(request)}")
+
+
+def _request(request: WriteRequest) -> str:
+    body = json.dumps(request.body) if request.body else ""
+    return f"{request.method} {request.path} {body}".rstrip()
 
 
 def _span(seconds: float) -> str:

@@ -226,6 +226,7 @@ class Limits(Document, frozen=True, kw_only=True):
     stall: Duration = "10m"  # no progress of a write
     phone_home: Duration = "30m"
     bmc: Duration = "15m"  # how long a BMC may be away
+    report_again: Duration = "5m"  # how often an installed system says that it is still there
 
 
 class Guards(Document, frozen=True, kw_only=True):

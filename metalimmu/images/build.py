@@ -24,7 +24,7 @@ from metalimmu.errors import ImageError, UsageError
 from metalimmu.images import debian, disk, ext4, recipes, tree
 from metalimmu.images.add import Progress, add
 from metalimmu.images.catalogue import Catalogue, Image, split
-from metalimmu.images.chunks import ChunkStore, reassemble
+from metalimmu.images.chunks import ChunkStore, full, reassemble
 from metalimmu.images.recipes import Order, Parts, Recipe, release
 
 FORMAT = 1  # of what this module makes: part of every build id, counted up when the same inputs give other bytes
@@ -58,23 +58,28 @@ def build(
     size: str | None = None,
     packages: Sequence[str] = (),
     files: Path | None = None,
+    kernel: str | None = None,
     progress: Progress | None = None,
 ) -> Image:
     """Build `recipe` (a name, a file or a Recipe) as `ref`; None: as the recipe's own name and version.
 
     `base` is NAME@VERSION of an image that was built with the same kind of recipe; `mirror` the URL of a Debian archive
-    (default: see debian.mirror); `size` that of the whole disk; `packages` and `files` add to the recipe's.
+    (default: see debian.mirror); `size` that of the whole disk; `packages`, `files` and `kernel` (cloud | generic)
+    add to or replace the recipe's.
     Progress phases: packages, write, check, add. Raises ImageError, ImageExists, ToolError, NotFound, UsageError.
     """
     found, folder = recipes.load(recipe) if isinstance(recipe, str) else (recipe, Path.cwd())
-    found = _with(found, size=size, packages=packages, files=files)
+    found = _with(found, size=size, packages=packages, files=files, kernel=kernel)
     ref = ref or _own_ref(found)
     split(ref)
     debian.need("mmdebstrap", "sfdisk", "mkfs.fat", "mcopy", "mke2fs", "debugfs", "e2fsck")
     with catalogue.locked():
         on = _base(catalogue, base, found) if base else None
         order = _order(found, ref, folder, mirror, on)
-        return _build(order, catalogue, on, progress or _silent)
+        try:
+            return _build(order, catalogue, on, progress or _silent)
+        except OSError as exc:
+            raise full(exc, paths.cache() / "build") from exc
 
 
 def _build(order: Order, catalogue: Catalogue, on: Base | None, progress: Progress) -> Image:
@@ -209,10 +214,15 @@ def _order(recipe: Recipe, ref: str, folder: Path, mirror: str | None, on: Base 
     )
 
 
-def _with(recipe: Recipe, *, size: str | None, packages: Sequence[str], files: Path | None) -> Recipe:
-    changes: dict[str, Any] = {}
-    if size:
-        changes["size"] = size
+def _with(
+    recipe: Recipe,
+    *,
+    size: str | None = None,
+    packages: Sequence[str] = (),
+    files: Path | None = None,
+    kernel: str | None = None,
+) -> Recipe:
+    changes: dict[str, Any] = {k: v for k, v in (("size", size), ("kernel", kernel)) if v}
     if packages:
         changes["packages"] = [*recipe.packages, *packages]
     if files:

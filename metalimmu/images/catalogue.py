@@ -94,6 +94,10 @@ class Catalogue:
                 _LOG.warning("%s: %s", exc.message, exc.hint)
         return sorted(found, key=lambda i: (i.name, i.added, i.version))
 
+    def refs(self) -> list[str]:
+        """Names of all, also of those that cannot be read."""
+        return [f"{folder.parent.name}@{folder.name}" for folder in self._folders()]
+
     def by_digest(self, digest: str) -> Image | None:
         return next((i for i in self.images() if i.digest == digest), None)
 

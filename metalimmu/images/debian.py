@@ -295,13 +295,24 @@ def mmdebstrap(
         argv += [f"--customize-hook={h}" for h in customize]
         argv += [suite, str(target), "-"]
         (Path(fresh) / "out").mkdir()
-        run_tool(
-            argv,
-            timeout=timeout,
-            stdin=("\n".join(source_lines) + "\n").encode(),
-            env={"SOURCE_DATE_EPOCH": str(epoch)},
-        )
+        try:
+            said = ("\n".join(source_lines) + "\n").encode()
+            run_tool(argv, timeout=timeout, stdin=said, env={"SOURCE_DATE_EPOCH": str(epoch)})
+        except ToolError as exc:
+            raise _apt_said(exc) from exc
         _keep(Path(fresh) / "out", debs)
+
+
+def _apt_said(exc: ToolError) -> ToolError:
+    """The first complaint is the cause; the last, which run_tool quotes, only says that something failed."""
+    complaints = re.findall(r"^[EW]: (.+)$", exc.output, re.MULTILINE)
+    if not complaints:
+        return exc
+    return ToolError(
+        f"mmdebstrap failed: {complaints[0]}",
+        hint="check the names of the packages, the mirror, and `df /tmp` (TMPDIR chooses another place)",
+        output=exc.output,
+    )
 
 
 def _usable(debs: Path, fresh: Path) -> Path:

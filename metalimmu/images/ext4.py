@@ -2,7 +2,8 @@
 
 A new file system and a change to an existing one are the same act: apply a difference with debugfs. All is written in
 the order of sorted paths under a fixed clock, so the same tree gives the same bytes; folders come first, so that they
-lie together and a later change of a few files touches few places.
+lie together and a later change of a few files touches few places. Blocks that a change frees keep what was in them:
+their chunks stay the base's, and an image is no place for secrets anyway.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def build(
     inputs = ramdisk_base.Inputs(ramdisk_base.flavour(flavour), debian.mirror(mirror), backports, firmware_dir)
     say = progress or _LOG.info
     out.mkdir(parents=True, exist_ok=True)
-    with _locked(paths.cache() / "ramdisk"):
+    with _locked(paths.cache() / "ramdisk", say):
         base = ramdisk_base.prepare(inputs, refresh=refresh, say=say)
         with tempfile.TemporaryDirectory(prefix="new-", dir=out) as work:
             result = _assemble(base, flavour, Path(work), backports=backports)
@@ -238,9 +238,13 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One build at a time on this machine: they share downloads and caches."""
+def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One build at a time for this user: they share downloads and caches. The lock ends with the process that holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build of a ramdisk to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

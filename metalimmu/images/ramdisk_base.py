@@ -20,7 +20,7 @@ from metalimmu import paths
 from metalimmu.errors import UsageError
 from metalimmu.images import debian, ramdisk_debian, ramdisk_root
 from metalimmu.images.ramdisk_debian import Apt, Tools, unpack
-from metalimmu.images.ramdisk_kernel import Kernel
+from metalimmu.images.ramdisk_kernel import Kernel, add_firmware
 from metalimmu.images.ramdisk_modules import select
 from metalimmu.wire import cpio
 
@@ -181,7 +181,7 @@ class _Build:
         root = self.work / "root"
         root_debs = ramdisk_root.make(self.apt.fetch(*ramdisk_root.PACKAGES, dependencies=True), root, tools)
         kernel.copy(modules, root)
-        firmware, firmware_debs = kernel.add_firmware(root, newest, self.inputs.firmware_dir)
+        firmware, firmware_debs = add_firmware(root, kernel.firmware(root), newest, self.inputs.firmware_dir)
         self.say(f"squashfs with {len(modules.modules)} modules and {len(firmware.files)} firmware files")
         epoch = debian.release_date(self.inputs.mirror, ramdisk_debian.SUITE)
         ramdisk_root.squash(tools, root, self.new / "root.squashfs", epoch)

@@ -5,16 +5,24 @@ from __future__ import annotations
 import lzma
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from metalimmu.images import ramdisk_debian
-from metalimmu.images.ramdisk_debian import Apt, Tools, unpack
+from metalimmu.images.ramdisk_debian import Tools, unpack
 from metalimmu.images.ramdisk_modules import Firmware, Modules, Selection, find_firmware, parse, parse_modinfo
 
 MODULES = "usr/lib/modules"
 FIRMWARE = "usr/lib/firmware"
 INDEXES = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
+
+
+class Packages(Protocol):
+    """What firmware needs of ramdisk_debian.Apt."""
+
+    def fetch(self, *names: str) -> list[Path]: ...
+    def owners(self) -> dict[str, list[str]]: ...
 
 
 class Kernel:
@@ -43,22 +51,10 @@ class Kernel:
             (target / "lib").symlink_to("usr/lib")
         self._depmod(target)
 
-    def add_firmware(self, target: Path, apt: Apt, folder: Path | None) -> tuple[Firmware, list[Path]]:
-        """What the modules in `target` ask for, from `folder` (laid out like /lib/firmware) or Debian. Also the packages."""
-        files = sorted((target / MODULES / self.version).rglob("*.ko"))
-        asked = parse_modinfo(self._tools.run("usr/sbin/modinfo", *files).stdout.decode(errors="replace"))
-        mine = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()] if folder else []
-        found = find_firmware(asked, mine, apt.owners() if asked else {})
-        packages = {package for package in found.files.values() if package}
-        debs = apt.fetch(*sorted(packages)) if packages else []
-        _unpack_following_links(
-            debs, target, {f"{FIRMWARE}/{path}" for path, package in found.files.items() if package}
-        )
-        for path, package in found.files.items():
-            if folder and not package:
-                (target / FIRMWARE / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(folder / path, target / FIRMWARE / path)
-        return found, debs
+    def firmware(self, tree: Path) -> dict[str, tuple[str, ...]]:
+        """Which firmware files the modules in `tree` ask for, by module."""
+        files = sorted((tree / MODULES / self.version).rglob("*.ko"))
+        return parse_modinfo(self._tools.run("usr/sbin/modinfo", *files).stdout.decode(errors="replace"))
 
     def _depmod(self, tree: Path) -> None:
         self._tools.run("usr/sbin/depmod", "-b", tree, self.version)
@@ -76,6 +72,22 @@ def _copy_plain(source: Path, target: Path) -> None:
         target.with_suffix("").write_bytes(lzma.decompress(source.read_bytes()))
     else:
         shutil.copy(source, target)
+
+
+def add_firmware(
+    tree: Path, asked: Mapping[str, Iterable[str]], apt: Packages, folder: Path | None
+) -> tuple[Firmware, list[Path]]:
+    """The files asked for into `tree`: from `folder` (laid out like /lib/firmware), else from Debian. Also the packages used."""
+    mine = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()] if folder else []
+    found = find_firmware(asked, mine, apt.owners() if asked else {})
+    packages = {package for package in found.files.values() if package}
+    debs = apt.fetch(*sorted(packages)) if packages else []
+    _unpack_following_links(debs, tree, {f"{FIRMWARE}/{path}" for path, package in found.files.items() if package})
+    for path, package in found.files.items():
+        if folder and not package:
+            (tree / FIRMWARE / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / path, tree / FIRMWARE / path)
+    return found, debs
 
 
 def _unpack_following_links(debs: Iterable[Path], target: Path, wanted: set[str]) -> None:

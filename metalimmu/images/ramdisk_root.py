@@ -76,10 +76,10 @@ def compile_python(tools: Tools, folder: Path, root: Path, *, as_root: str = "/"
 
 
 def squash(tools: Tools, tree: Path, target: Path, epoch: int) -> None:
-    """A squashfs whose bytes depend on the tree's content only."""
+    """A squashfs whose bytes depend on the tree's content only. Level 19 would take 2.5 times as long for 1 % less."""
     tools.run(
         "usr/bin/mksquashfs", tree, target, "-noappend", "-no-progress", "-quiet", "-all-root", "-no-xattrs", "-comp", "zstd",
-        "-Xcompression-level", "19", "-b", "131072", "-mkfs-time", str(epoch), "-all-time", str(epoch),
+        "-Xcompression-level", "15", "-b", "131072", "-mkfs-time", str(epoch), "-all-time", str(epoch),
         timeout=1800,
     )  # fmt: skip
 

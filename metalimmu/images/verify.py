@@ -36,7 +36,7 @@ def verify(catalogue: Catalogue, refs: Iterable[str] = (), *, progress: Progress
 
     Raises ImageCorrupt that names the chunks and the images.
     """
-    images = [catalogue.get(r) for r in refs] or catalogue.images()
+    images = [catalogue.get(r) for r in (tuple(refs) or catalogue.refs())]
     users: dict[str, list[Image]] = {}
     for image in images:
         for sha in image.manifest.distinct():

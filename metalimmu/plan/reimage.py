@@ -166,6 +166,7 @@ def plan_reimage(
         image=image,
         previous=memory.image,
         previous_digest=memory.digest,
+        identity=seen.identity,
         method="virtual-media",
         why=why,
         findings=found,

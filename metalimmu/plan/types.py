@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from metalimmu.desired.types import HostSpec
-from metalimmu.observed.types import MediaSlot, WriteRequest
+from metalimmu.observed.types import MediaSlot, SystemIdentity, WriteRequest
 
 
 class Word(StrEnum):
@@ -68,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     image: ImageFacts
     previous: str | None  # name@version on the machine now, as far as we know
     previous_digest: str | None
+    identity: SystemIdentity  # what the BMC says it is: the machine that checks in must be the same
     method: str  # virtual-media
     why: str
     findings: tuple[Finding, ...]

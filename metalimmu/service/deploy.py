@@ -12,6 +12,7 @@ from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.render import digest, render
+from metalimmu.desired.units import seconds
 from metalimmu.service.outside import ask_ssh
 from metalimmu.store.records import DeploymentRecord
 from metalimmu.wire.messages import PROOF_FILE, Assignment, Boot, ConfigFile, RootDisk, RunTimeConfig
@@ -39,6 +40,7 @@ class BootSide:
             deployments=site.store,
             images=site.catalogue,
             content=self,
+            again=seconds(site.docs.site.limits.report_again),
         )
 
     def start(self) -> None:
@@ -88,8 +90,8 @@ class BootSide:
             image=plan.image.ref,
             digest=plan.image.digest,
             chunk_base="",
-            serial=spec.serial or "",
-            uuid="",
+            serial=spec.serial or plan.identity.serial,
+            uuid=plan.identity.uuid,
             nics=spec.nics,
             root_disk=RootDisk(**spec.root_disk),  # type: ignore[arg-type]
             previous_digest=record.digest if self._known(record.digest) else None,

@@ -87,7 +87,7 @@ def _system_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
             if last is None:
                 break
             if last.system is not None and (last.system_at or 0) > begun:
-                if last.system_ok:
+                if not last.system_why:
                     return asdict(last.system)
                 raise StepFailed(
                     f"{spec.name} reports something else: {last.system_why}", hint="somebody changed it: reimage"

@@ -5,7 +5,8 @@ Part of images that metalimmu builds. Standard library of Debian 12 only, nothin
 file system labelled `cidata`) brings metalimmu.json: url, token, pin, certificate, config_digest. Without it this
 program ends quietly: not every system was deployed by metalimmu.
 
-Exit status 0: acknowledged, or there is nothing to prove. It never gives up: the controller may be away for days.
+It never gives up: the controller may be away for days. After the acknowledgement it repeats itself at the interval
+that the controller asked for, so that `metalimmu prove` has an answer. Exit status 0: there is nothing (more) to prove.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import hmac
 import http.client
 import json
 import os
+import random
 import shlex
 import ssl
 import subprocess
@@ -41,8 +43,15 @@ def os_release(root: Path) -> dict[str, str]:
         except OSError:
             continue
         pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#"))
-        return {key.strip(): "".join(shlex.split(value)[:1]) for key, value in pairs}
+        return {key.strip(): unquoted(value) for key, value in pairs}
     return {}
+
+
+def unquoted(value: str) -> str:
+    try:
+        return "".join(shlex.split(value)[:1])
+    except ValueError:  # no closing quotation: better a report with an odd value than none
+        return value.strip(" '\"")
 
 
 def one_line(path: Path) -> str:
@@ -84,7 +93,9 @@ def seed_device(root: Path) -> str:
 @contextlib.contextmanager
 def mounted(device: str) -> Iterator[Path]:
     """The seed, read-only. /run, because the root file system may be read-only itself."""
-    with tempfile.TemporaryDirectory(prefix="metalimmu-seed-", dir=os.environ.get("RUNTIME_DIRECTORY") or None) as place:
+    with tempfile.TemporaryDirectory(
+        prefix="metalimmu-seed-", dir=os.environ.get("RUNTIME_DIRECTORY") or None
+    ) as place:
         options = "ro,nosuid,nodev,noexec"
         subprocess.run(
             ["mount", "-t", "vfat,iso9660", "-o", options, device, place], check=True, capture_output=True, timeout=60
@@ -139,8 +150,8 @@ class Pinned(http.client.HTTPSConnection):
             raise ssl.SSLError(f"the controller's certificate has SHA-256 {seen}, expected {self.pin}")
 
 
-def post(settings: dict[str, str], report: dict[str, str]) -> bool:
-    """Send once; true when acknowledged. Raises OSError, http.client.HTTPException, ValueError."""
+def post(settings: dict[str, str], report: dict[str, str]) -> dict[str, object]:
+    """Send once; the answer if it acknowledges, or nothing. Raises OSError, http.client.HTTPException, ValueError."""
     url = urllib.parse.urlsplit(settings["url"])
     if url.scheme != "https" or not url.hostname:
         raise ValueError(f"the seed's url {settings['url']!r} is not https://")
@@ -155,22 +166,22 @@ def post(settings: dict[str, str], report: dict[str, str]) -> bool:
     if answer.status != 200:
         raise ValueError(f"the controller answered {answer.status} {body[:200]!r}")
     said = json.loads(body)
-    return isinstance(said, dict) and said.get("acknowledged") is True
+    return said if isinstance(said, dict) and said.get("acknowledged") is True else {}
 
 
 def until_acknowledged(
     settings: dict[str, str],
     report: dict[str, str],
     *,
-    send: Callable[[dict[str, str], dict[str, str]], bool] = post,
+    send: Callable[[dict[str, str], dict[str, str]], dict[str, object]] = post,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> None:
+) -> dict[str, object]:
     pause, began, told = 2.0, clock(), ""
     while True:
         try:
-            if send(settings, report):
-                return
+            if said := send(settings, report):
+                return said
             problem = "the controller heard, and did not acknowledge"
         except (OSError, http.client.HTTPException, ValueError) as exc:
             problem = str(exc) or type(exc).__name__
@@ -181,6 +192,11 @@ def until_acknowledged(
         pause = min(pause * 1.5, 15.0) if clock() - began < PATIENCE else 300.0
 
 
+def seconds(wanted: object) -> float:
+    """How long until the controller wants to hear again that this system still runs here; 0: never."""
+    return float(min(max(wanted, 1), 86400)) if isinstance(wanted, int | float) and wanted > 0 else 0.0
+
+
 def main() -> int:
     root = Path("/")
     settings = find_settings(root)
@@ -188,8 +204,12 @@ def main() -> int:
         return 0
     report = system_report(root, settings.get("config_digest", ""))
     say(f"reporting {report['image_id']}@{report['image_version']} build {report['build_id']} to {settings['url']}")
-    until_acknowledged(settings, report)
+    said = until_acknowledged(settings, report)
     say("acknowledged")
+    while again := seconds(said.get("again")):
+        time.sleep(again * random.uniform(0.9, 1.1))  # noqa: S311  # a fleet deployed at once does not ask at once
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            said = post(settings, system_report(root, settings.get("config_digest", ""))) or said
     return 0
 
 

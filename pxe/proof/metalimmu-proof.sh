@@ -1,7 +1,7 @@
 #!/bin/sh
 # The new system's own word, for images without Python: busybox sh and openssl.
 #   metalimmu-proof.sh SEED [ROOT]     SEED: the mounted seed with metalimmu.json; ROOT: for tests
-# Ends when the controller has acknowledged, or at once when there is no metalimmu.json.
+# Ends when the controller has acknowledged and wants no repetition, or at once when there is no metalimmu.json.
 # OpenSSL is told to trust exactly the seed's certificate. That is the pin: neither its dates (clocks of bare
 # machines are wrong) nor its name add anything to it.
 seed=$1
@@ -55,11 +55,18 @@ while :; do
     HTTP/1.?\ 200\ *)
         if printf '%s' "$answer" | grep -q '"acknowledged" *: *true'; then
             echo "metalimmu-proof: acknowledged"
-            exit 0
+            break
         fi
         ;;
     esac
     echo "metalimmu-proof: not acknowledged: $(printf '%s' "$answer" | head -n 1 | clean); asking again"
     sleep "$pause"
     [ "$pause" -ge 15 ] || pause=$((pause + 1))
+done
+
+# Again at the interval that the controller asked for, so that `metalimmu prove` has an answer.
+again=$(printf '%s' "$answer" | sed -n 's/.*"again" *: *\([0-9]*\).*/\1/p')
+while [ "${again:-0}" -gt 0 ]; do
+    sleep "$again"
+    ask >/dev/null
 done

@@ -52,7 +52,7 @@ class Address:
 
 
 def say(text: str) -> None:
-    print(f"metalimmu: {text}", flush=True)  # noqa: T201 - the console is the only place to say anything
+    print(f"metalimmu: {text}", flush=True)
 
 
 def run(command: Command) -> None:

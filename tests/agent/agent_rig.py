@@ -91,9 +91,7 @@ def make_certificate(folder: Path, name: str = "controller") -> Certificate:
     pem = folder / f"{name}.pem"
     pem.write_bytes(
         text.encode()
-        + key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return Certificate(pem, text, hashlib.sha256(made.public_bytes(serialization.Encoding.DER)).hexdigest())
 
@@ -135,7 +133,9 @@ def partitioned(folder: Path, size: int, sector: int = 512, *, seed: bool = Fals
     if sector != 512:
         return _native_4k(size, sector)
     script = "label: gpt\nlabel-id: 11111111-2222-3333-4444-555555555555\n"
-    script += f"start={2 * MIB // sector}, size={4 * MIB // sector}, type=U, uuid=22222222-2222-3333-4444-555555555555\n"
+    script += (
+        f"start={2 * MIB // sector}, size={4 * MIB // sector}, type=U, uuid=22222222-2222-3333-4444-555555555555\n"
+    )
     if seed:
         script += f"start={6 * MIB // sector}, size={1 * MIB // sector}, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7\n"
     script += "type=L, uuid=33333333-2222-3333-4444-555555555555\n"
@@ -256,7 +256,9 @@ class FakeController:
     def give_orders(self, progress: Progress | None) -> Orders:
         if self.orders and progress is not None:
             return self.orders(progress)
-        return Orders(self.assignment.fence, go=bool(self.reports) and progress is not None and progress.phase == "wait")
+        return Orders(
+            self.assignment.fence, go=bool(self.reports) and progress is not None and progress.phase == "wait"
+        )
 
 
 class _Server(ThreadingHTTPServer):

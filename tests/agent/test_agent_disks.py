@@ -129,11 +129,20 @@ def test_paths_with_one_wwn_are_one_disk(root):
 
 def test_a_wwn_that_two_disks_share_by_mistake_does_not_make_them_one(root):
     for n, name in enumerate(("sda", "sdb")):
-        root.disk(name, 8 * MIB, where=SAS.format(n=n), device__wwid="naa.5000000000000001", device__vpd_pg80=vpd80(name))
+        root.disk(
+            name, 8 * MIB, where=SAS.format(n=n), device__wwid="naa.5000000000000001", device__vpd_pg80=vpd80(name)
+        )
     assert [d.unusable for d in named(root).values()] == ["", ""]
 
 
-BASE = Disk("/dev/sda", 480_000_000_000, model="ATA SAMSUNG MZ7LH480", serial="S45P", wwn="naa.5002538e09876543", by_path="pci-0000:00:1f.2-ata-1")
+BASE = Disk(
+    "/dev/sda",
+    480_000_000_000,
+    model="ATA SAMSUNG MZ7LH480",
+    serial="S45P",
+    wwn="naa.5002538e09876543",
+    by_path="pci-0000:00:1f.2-ata-1",
+)
 OTHER = replace(BASE, path="/dev/sdb", size=4_000_000_000_000, model="SEAGATE ST4000", serial="Z1", wwn="naa.5000c500aa", rotational=True, by_path="pci-0000:00:1f.2-ata-2")  # fmt: skip
 
 

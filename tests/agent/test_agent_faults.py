@@ -61,25 +61,28 @@ def test_the_controller_restarts_in_mid_write(fake, disk, start):
 
 
 def test_the_controller_is_away_when_the_report_is_due(fake, disk, start):
-    down = threading.Event()
+    """It dies with the last chunk it gives out, and comes back."""
+    last = fake.image.manifest.chunks[-1]
+    stopped = threading.Event()
 
-    def orders(progress):
-        if progress.phase == "config" or (progress.phase == "read-back" and not down.is_set()):
-            down.set()
-        return fake_orders(fake, progress)
+    def die(chunk):
+        if chunk.sha == last and not stopped.is_set():
+            chunk.answer(200, chunk.frame)
+            stopped.set()
+            fake.stop()
+            return True
+        return False
 
-    fake.orders = orders
+    fake.fault = die
+    fake.assignment = replace(fake.assignment, parallel=1)
     agent = start(fake)
+    until(lambda: any("read back" in line or "is away" in line for line in agent.lines))
+    until(lambda: any(disk.read_bytes()[:512]), what="the first chunk: everything is written")
+    assert not fake.reports
+    fake.start()
     agent.finish()
     assert len(fake.reports) == 1
-
-
-def fake_orders(fake, progress):
-    saved, fake.orders = fake.orders, None
-    try:
-        return fake.give_orders(progress)
-    finally:
-        fake.orders = saved
+    check_disk(fake, disk)
 
 
 def test_a_controller_that_is_not_there_at_all_is_asked_again(certificate, image, fake, disk, start):
@@ -239,7 +242,7 @@ def test_a_controller_that_grants_everything_but_chunks(fake, disk, start):
     start(fake)
     until(lambda: fake.failures)
     assert fake.failures[0].code == "FetchFailed"
-    assert not any(fake.image.data[:512] == disk.read_bytes()[:512] for _ in [0])
+    assert disk.read_bytes()[:11] == b"old system!", "nothing was written"
 
 
 def test_another_certificate_gets_no_byte_of_the_token(fake, disk, start, tmp_path):

@@ -163,7 +163,10 @@ def test_an_old_system_on_the_chosen_disk_is_no_obstacle(fake, root, start, tmp_
 def test_usb_and_virtual_media_are_not_looked_at(fake, root, disk, start):
     """Our own boot media may show up as one."""
     root.disk(
-        "sdz", 24 * MIB, content=seed.fat({}, 16 * MIB), where="pci0000:00/0000:00:14.0/usb1/1-1/host9/target9:0:0/9:0:0:0/block"
+        "sdz",
+        24 * MIB,
+        content=seed.fat({}, 16 * MIB),
+        where="pci0000:00/0000:00:14.0/usb1/1-1/host9/target9:0:0/9:0:0:0/block",
     )
     start(fake).finish()
     check_disk(fake, disk)

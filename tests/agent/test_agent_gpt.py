@@ -65,7 +65,11 @@ def test_a_protective_mbr_keeps_boot_code_and_ends_at_its_field(tmp_path):
 
 
 partitions = st.lists(
-    st.tuples(st.integers(0, 4000), st.integers(1, 300), st.text(st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs", "Cc"]), max_size=36)),
+    st.tuples(
+        st.integers(0, 4000),
+        st.integers(1, 300),
+        st.text(st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs", "Cc"]), max_size=36),
+    ),
     max_size=12,
 )
 

@@ -69,7 +69,9 @@ def test_rubbish_counts_as_unknown(rubbish):
         identify.confirm(replace(board, uuid=""), wanted(nics=()))
 
 
-@pytest.mark.parametrize("rubbish", ["", "junk", "ffffffff-ffff-ffff-ffff-ffffffffffff", "03000200-0400-0500-0006-000700080009"])
+@pytest.mark.parametrize(
+    "rubbish", ["", "junk", "ffffffff-ffff-ffff-ffff-ffffffffffff", "03000200-0400-0500-0006-000700080009"]
+)
 def test_uuids_that_many_boards_share(rubbish):
     assert identify.known_uuid(rubbish) == ""
 
@@ -94,7 +96,9 @@ def test_reads_sysfs(tmp_path):
     assert identify.boot_id(root.root).startswith("5f1f2ab1")
 
 
-@pytest.mark.parametrize(("value", "answer"), [(b"\6\0\0\0\1", True), (b"\6\0\0\0\0", False), (b"\6", None), (None, None)])
+@pytest.mark.parametrize(
+    ("value", "answer"), [(b"\6\0\0\0\1", True), (b"\6\0\0\0\0", False), (b"\6", None), (None, None)]
+)
 def test_secure_boot(tmp_path, value, answer):
     root = FakeRoot(tmp_path / "r")
     if value is not None:

@@ -30,7 +30,16 @@ def check(file, content: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "sector"), [(16 * MIB, 512), (16 * MIB, 4096), (MIB, 512), (64 * MIB, 512), (2 * MIB, 4096), (512 * MIB, 512), (256 * 1024, 512)]
+    ("size", "sector"),
+    [
+        (16 * MIB, 512),
+        (16 * MIB, 4096),
+        (MIB, 512),
+        (64 * MIB, 512),
+        (2 * MIB, 4096),
+        (512 * MIB, 512),
+        (256 * 1024, 512),
+    ],
 )
 def test_other_programs_read_it(tmp_path, size, sector):
     content = {

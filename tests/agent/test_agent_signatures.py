@@ -23,7 +23,9 @@ def tool(*args) -> None:
 
 
 def blkid(file) -> dict[str, str]:
-    done = subprocess.run(["blkid", "-p", "-o", "export", file], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["blkid", "-p", "-o", "export", file], capture_output=True, text=True, timeout=60, check=False
+    )
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
@@ -149,7 +151,11 @@ def test_a_bare_file_system_is_not_taken_for_a_table(tmp_path):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=70_000), st.sampled_from([b"", b"EFI PART", b"XFSB", b"LUKS\xba\xbe", b"FAT32   "]), st.integers(0, 4096))
+@given(
+    st.binary(max_size=70_000),
+    st.sampled_from([b"", b"EFI PART", b"XFSB", b"LUKS\xba\xbe", b"FAT32   "]),
+    st.integers(0, 4096),
+)
 def test_any_bytes_are_read_without_a_fault(noise, magic, at):
     data = (noise[:at] + magic + noise[at:]).ljust(200_000, b"\xff")
     data = data[:510] + b"\x55\xaa" + data[512:]

@@ -172,13 +172,13 @@ def test_the_system_is_acknowledged_only_when_it_is_the_right_one(rig, agent):
     agent.check_in()
     right = SystemReport("web", "1", "build-1-1", "SN-n1", "boot-2", config_digest="c" * 64)
     old = dataclasses.replace(right, image_version="0")
-    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False}
+    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False, "again": 300}
     assert rig.store.deployment("n1").system_why == "it is web@0, expected web@1"
-    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True}
-    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False}
+    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True, "again": 300}
+    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False, "again": 300}
     assert rig.store.deployment("n1").system == right
     rig.store.update_deployment("n1", ended=time.time())
-    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True}
+    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True, "again": 300}
 
 
 def test_a_store_that_fails_makes_machines_wait_not_fail(rig):

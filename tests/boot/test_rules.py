@@ -260,7 +260,9 @@ def test_what_a_small_system_does_not_know_is_not_held_against_it(fields):
 
 def test_evidence_stays_after_the_acknowledgement():
     wrong = dataclasses.replace(SYSTEM, image_version="1")
-    assert rules.system(bound(system_ok=True, system=SYSTEM), wrong, MANIFEST, NOW).changes == {}
+    changes = rules.system(bound(system_ok=True, system=SYSTEM), wrong, MANIFEST, NOW).changes
+    assert set(changes) == {"system_why", "system_at"}  # said, for who asks again; what was proven stays
+    assert "@1" in changes["system_why"]
 
 
 def test_a_finished_deployment_still_acknowledges_what_it_has_seen():
@@ -268,7 +270,7 @@ def test_a_finished_deployment_still_acknowledges_what_it_has_seen():
     done = bound(system_ok=True, system=SYSTEM, ended=5.0)
     verdict = rules.system(done, SYSTEM, MANIFEST, NOW)
     assert verdict.refusal is None
-    assert verdict.changes == {"system": SYSTEM, "system_at": NOW}
+    assert verdict.changes == {"system": SYSTEM, "system_at": NOW, "system_why": ""}
     assert rules.acknowledges(done, SYSTEM, MANIFEST)
     assert rules.system(bound(ended=5.0), SYSTEM, MANIFEST, NOW).refusal is not None
 
@@ -290,3 +292,11 @@ def test_progress_is_bounded_and_clean():
     assert len(lines[1]) == rules.MAX_LINE
     assert len(lines) == rules.MAX_LOG_LINES + 1
     assert lines[-1] == "(302 more lines left out)"
+
+
+def test_a_machine_that_restarts_in_mid_write_is_told_to_look_at_its_disk_first():
+    again = bound(boot_ids=("boot-1", "boot-2"), progress=Progress("write", 5, 10))
+    assert rules.assignment(again, "", NOW).previous_digest == again.digest
+    for other in ({"boot_ids": ("boot-1",)}, {"progress": None}, {"progress": Progress("identify")}):
+        d = dataclasses.replace(again, **other) if dataclasses.is_dataclass(again) else bound(**{"boot_ids": ("boot-1", "boot-2"), "progress": Progress("write"), **other})
+        assert rules.assignment(d, "", NOW).previous_digest == d.assignment.previous_digest

@@ -16,7 +16,11 @@ WORKER = Path(__file__).with_name("engine_worker.py")
 def work(tmp_path: Path, mode: str) -> tuple[int, list[str]]:
     log = tmp_path / "log"
     done = subprocess.run(
-        [sys.executable, str(WORKER), str(tmp_path / "engine.sqlite"), str(log), mode], check=False, timeout=90, capture_output=True, text=True
+        [sys.executable, str(WORKER), str(tmp_path / "engine.sqlite"), str(log), mode],
+        check=False,
+        timeout=90,
+        capture_output=True,
+        text=True,
     )
     lines = log.read_text().splitlines()
     log.write_text("")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import lzma
 import re
 import shutil
+import subprocess
+import time
 import urllib.request
 from pathlib import Path
 
@@ -21,6 +24,7 @@ SOURCES = ("add", "build", "chunks", "debian", "disk", "ext4", "layout", "tree")
 CANDIDATES = ("sudo", "openssh-server", "libexpat1", "tzdata", "ca-certificates", "iputils-ping", "less")
 
 
+@functools.cache  # once: whoever edits a recipe while the tests run gets a new store with the next run
 def _key() -> str:
     import metalimmu.images
 
@@ -32,12 +36,13 @@ def _key() -> str:
 
 
 def catalogue() -> Catalogue:
-    """The store of these images; those of other versions of the code are removed."""
+    """The store of these images; those of other versions of the code are removed when a day old."""
     parent = paths.cache() / "test-images"
     mine = parent / _key()
     mine.mkdir(parents=True, exist_ok=True)
+    mine.touch()
     for other in parent.iterdir():
-        if other != mine and other.is_dir():
+        if time.time() - other.stat().st_mtime > 86400:
             shutil.rmtree(other, ignore_errors=True)
     return Catalogue(mine)
 
@@ -53,20 +58,38 @@ def image(ref: str, recipe: str, *, base: str | None = None, packages: tuple[str
             return store, build(recipe, ref, store, base=base, packages=packages)
 
 
+@functools.cache
 def older_package() -> tuple[str, str]:
-    """(package, version): one of our packages at the version of Debian's point release, where security has a newer one."""
+    """(package, version): one of our packages at the older of the two versions that Debian serves of it today.
+
+    After a point release the security archive may have the older one.
+    """
     archive = debian.mirror()
+    security = debian.security_mirror(archive, "bookworm")
     point = _versions(f"{archive}/dists/bookworm/main/binary-amd64/Packages.xz")
-    newer = _versions(
-        f"{debian.security_mirror(archive, 'bookworm')}/dists/bookworm-security/main/binary-amd64/Packages.xz"
-    )
+    fixed = _versions(f"{security}/dists/bookworm-security/main/binary-amd64/Packages.xz")
     for name in CANDIDATES:
-        if name in point and name in newer and point[name] != newer[name]:
-            return name, point[name]
-    raise AssertionError(f"none of {CANDIDATES} has a security update today: add one that has")
+        a, b = point.get(name), fixed.get(name)
+        if a and b and a != b:
+            first = subprocess.run(["dpkg", "--compare-versions", a, "lt", b], check=False).returncode == 0
+            return name, a if first else b
+    raise AssertionError(f"none of {CANDIDATES} has two versions today: add one that has")
 
 
 def _versions(url: str) -> dict[str, str]:
     with urllib.request.urlopen(url, timeout=120) as answer:
         text = lzma.decompress(answer.read()).decode()
     return dict(re.findall(r"^Package: (\S+)$.*?^Version: (\S+)$", text, re.MULTILINE | re.DOTALL))
+
+
+def main() -> None:
+    """Build all of them now, so that the tests find them: `python tests/images/image_builds.py`."""
+    package, version = older_package()
+    image("tiny@1", "tiny")
+    image("tiny@2", "tiny", base="tiny@1")
+    image("debian@1", "debian", packages=(f"{package}={version}",))
+    image("debian@2", "debian", base="debian@1")
+
+
+if __name__ == "__main__":
+    main()

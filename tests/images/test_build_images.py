@@ -9,7 +9,7 @@ from pathlib import Path
 import image_builds as built
 import pytest
 
-from metalimmu.errors import ImageError, UsageError
+from metalimmu.errors import ImageError, ToolError, UsageError
 from metalimmu.images import build as building
 from metalimmu.images import tree
 from metalimmu.images.add import add
@@ -136,3 +136,10 @@ def test_a_base_of_another_kind_is_refused(tmp_path: Path) -> None:
     add(other, tmp_path / "file", "imported@1")
     with pytest.raises(ImageError, match="not built by metalimmu"):
         build("tiny", "x@1", other, base="imported@1")
+
+
+def test_a_package_that_is_not_there_is_named(catalogue: Catalogue) -> None:
+    with pytest.raises(ToolError, match="no-such-package") as caught:
+        build("debian", "x@1", catalogue, packages=["no-such-package"])
+    assert "names of the packages" in caught.value.hint
+    assert catalogue.images() == []

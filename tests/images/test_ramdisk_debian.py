@@ -10,6 +10,7 @@ import pytest
 
 from metalimmu.images import debian, ramdisk_debian
 from metalimmu.images.ramdisk_debian import merged, package_name, source_lines, unpack
+from metalimmu.images.ramdisk_kernel import add_firmware
 
 
 @pytest.fixture
@@ -109,3 +110,68 @@ def test_the_machines_proxy_for_packages_is_used(tmp_path, monkeypatch):
     )
     ramdisk_debian.Apt(tmp_path, ["deb x y z"])
     assert 'Acquire::http::Proxy "http://cache.example:3142";' in (tmp_path / "apt.conf").read_text()
+
+
+# --- firmware ---------------------------------------------------------------------------------------------------
+
+
+class Mirror:
+    """Two packages of firmware; the first names a versioned file by a chain of symlinks, as intel/ice/ddp does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fetched: list[str] = []
+        self._build(
+            "firmware-ice",
+            {"ice/ice-1.3.pkg": "wanted", "ice/other.pkg": "not"},
+            {"ice/ice.pkg": "ice-1.pkg", "ice/ice-1.pkg": "ice-1.3.pkg"},
+        )
+        self._build("firmware-nic", {"nic/a.fw": "Debian's"}, {})
+
+    def _build(self, name: str, files: dict[str, str], links: dict[str, str]) -> None:
+        tree = self.folder / name
+        (tree / "DEBIAN").mkdir(parents=True)
+        (tree / "DEBIAN/control").write_text(
+            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@example.org>\nDescription: d\n"
+        )
+        for path in (*files, *links):
+            (tree / "lib/firmware" / path).parent.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            (tree / "lib/firmware" / path).write_text(content)
+        for path, target in links.items():
+            (tree / "lib/firmware" / path).symlink_to(target)
+        subprocess.run(
+            ["dpkg-deb", "--build", tree, self.folder / f"{name}_1_all.deb"], check=True, capture_output=True
+        )
+
+    def fetch(self, *names: str) -> list[Path]:
+        self.fetched += names
+        return [self.folder / f"{name}_1_all.deb" for name in names]
+
+    def owners(self) -> dict[str, list[str]]:
+        return {
+            "lib/firmware/ice/ice.pkg": ["firmware-ice"],
+            "lib/firmware/ice/other.pkg": ["firmware-ice"],
+            "lib/firmware/nic/a.fw": ["firmware-nic"],
+        }
+
+
+def test_only_the_firmware_asked_for_is_taken_with_what_its_links_point_to(tmp_path):
+    tree = tmp_path / "tree"
+    found, _ = add_firmware(tree, {"ice": ("ice/ice.pkg",)}, mirror := Mirror(tmp_path / "mirror"), None)
+    assert found.missing == {}
+    assert mirror.fetched == ["firmware-ice"]
+    assert (tree / "usr/lib/firmware/ice/ice.pkg").read_text() == "wanted"
+    assert not (tree / "usr/lib/firmware/ice/other.pkg").exists()
+
+
+def test_an_operators_file_wins_and_what_nobody_has_is_named(tmp_path):
+    mine = tmp_path / "mine"
+    (mine / "nic").mkdir(parents=True)
+    (mine / "nic/a.fw").write_text("mine")
+    tree = tmp_path / "tree"
+    asked = {"nic": ("nic/a.fw", "nic/b.fw")}
+    found, debs = add_firmware(tree, asked, mirror := Mirror(tmp_path / "mirror"), mine)
+    assert (tree / "usr/lib/firmware/nic/a.fw").read_text() == "mine"
+    assert found.missing == {"nic/b.fw": "nic"}
+    assert (mirror.fetched, debs) == ([], [])

@@ -65,7 +65,7 @@ def test_an_unknown_recipe_names_those_there_are() -> None:
 
 def test_options_of_the_command_line_are_checked_too() -> None:
     with pytest.raises(UsageError, match="packages"):
-        building._with(Recipe(), size=None, packages=["a b"], files=None)
+        building._with(Recipe(), packages=["a b"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from drive import finish, reimage
+
 from metalimmu.service.site import OpenSite
 from metalimmu.store.records import FINAL
 from metalimmu.workflows import reimage as workflow
@@ -13,7 +14,7 @@ folder, step, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 perform = workflow.perform
 
 
-def dying(one, context, limit):  # noqa: ANN001, ANN201
+def dying(one, context, limit):
     if one.name == step and when == "before":
         os.kill(os.getpid(), 9)
     result = perform(one, context, limit)

@@ -76,7 +76,7 @@ def test_many_threads_never_share_a_host(tmp_path):
                 inside.release()
                 store.release_lease("n1", name, fence=fence)
                 done += 1
-        except BaseException as exc:  # noqa: BLE001  # told to the test's own thread
+        except BaseException as exc:  # told to the test's own thread
             failures.append(exc)
 
     threads = [threading.Thread(target=work, args=(f"r-{i}",)) for i in range(8)]

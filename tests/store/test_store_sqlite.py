@@ -268,7 +268,7 @@ def test_a_hundred_threads_write_and_read(path):
                 store.update_host(f"n{i}", lambda h: {"proof_evidence": {"n": h.proof_evidence.get("n", 0) + 1}})
                 store.update_host("all", lambda h: {"proof_evidence": {"n": h.proof_evidence.get("n", 0) + 1}})
                 assert store.host(f"n{i}").proof_evidence == {"n": n + 1}
-        except BaseException as exc:  # noqa: BLE001  # told to the test's own thread
+        except BaseException as exc:  # told to the test's own thread
             failures.append(exc)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(100)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import fields
 
@@ -18,7 +19,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
-MESSAGES = [messages.CheckIn, messages.Progress, messages.Report, messages.Failure, messages.SystemReport, messages.Assignment, Manifest]
+MESSAGES = [
+    messages.CheckIn,
+    messages.Progress,
+    messages.Report,
+    messages.Failure,
+    messages.SystemReport,
+    messages.Assignment,
+    Manifest,
+]
 SHA = st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex)
 
 
@@ -40,7 +49,7 @@ def test_zero_extents_are_what_no_chunk_covers(chunks: list[str | None], cut: in
     covered = sum(m.chunk_extent(i).length for i, c in enumerate(m.chunks) if c is not None)
     zero = list(m.zero_extents())
     assert covered + sum(e.length for e in zero) == m.size
-    assert all(a.offset + a.length < b.offset for a, b in zip(zero, zero[1:], strict=False))
+    assert all(a.offset + a.length < b.offset for a, b in itertools.pairwise(zero))
 
 
 @given(JSON)

@@ -46,7 +46,9 @@ def planned(case: dict[str, Any]) -> Plan:
     memory = msgspec.convert(case.get("memory", {}), Memory)
     check_image(spec, image)
     slot = choose_slot(seen.media)
-    return plan_reimage(spec, image, memory, seen, transfer=1000, requests=Requests(), slot=slot, force=case.get("force", False))
+    return plan_reimage(
+        spec, image, memory, seen, transfer=1000, requests=Requests(), slot=slot, force=case.get("force", False)
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c["name"] for c in CASES])
