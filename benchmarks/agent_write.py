@@ -1,20 +1,18 @@
 """The agent's write and read-back against `curl | zstd -dc | dd` with a read-back by OpenSSL's sha256.
 
-Same content, same disk (a file with O_DIRECT, or a block device), same HTTP server (nginx's place is taken by
-aiohttp with sendfile, in a process of its own), one after the other in one run; both digests are compared with the
-truth. With --cpu both writers are bound to one processor, as in a small virtual machine.
-
-    python benchmarks/agent_write.py [--size MIB] [--disk FILE] [--cpu N] [--rounds N] [--json FILE]
+Same content, same disk (a file with O_DIRECT), same HTTP server (aiohttp with sendfile, a process of its own), one
+after the other in one run. Both are bound to one processor, as in a small machine; the server has the others. What is
+on the disk afterwards is hashed and compared with the truth, for both. The whole reimage in a virtual machine is
+measured by vm_agent.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
-import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,10 +22,13 @@ from pathlib import Path
 
 import zstandard
 
+from benchmarks.options import options
+from benchmarks.result import Result, as_fast
 from metalimmu.agent.block import Device
 from metalimmu.agent.fetch import Breaks, Source
 from metalimmu.agent.readback import read_back
 from metalimmu.agent.write import Writer
+from metalimmu.images.chunks import ChunkStore
 from metalimmu.wire.manifest import CHUNK, Manifest
 
 SERVER = """
@@ -74,15 +75,16 @@ def files():
 
 
 def publish(data: bytes, folder: Path) -> Manifest:
+    """Chunks as the image store keeps them, and the same content as one stream."""
     chunks: list[str | None] = []
-    pack = zstandard.ZstdCompressor(level=3, write_checksum=True)
+    store = ChunkStore(folder / "chunks")
     (folder / "c").mkdir()
     for at in range(0, len(data), CHUNK):
         part = data[at : at + CHUNK]
         sha = hashlib.sha256(part).hexdigest() if any(part) else None
         chunks.append(sha)
-        if sha:
-            (folder / "c" / sha).write_bytes(pack.compress(part))
+        if sha and store.put(sha, part):
+            os.link(store.path(sha), folder / "c" / sha)
     with (folder / "image.zst").open("wb") as out:
         whole = zstandard.ZstdCompressor(level=3, write_checksum=True)
         with whole.stream_writer(out, size=len(data), closefd=False) as writer:
@@ -132,73 +134,69 @@ def whole_digest(disk: Path, size: int) -> str:
     return total.hexdigest()
 
 
-def main() -> int:
-    options = argparse.ArgumentParser()
-    options.add_argument("--size", type=int, default=512, help="MiB")
-    options.add_argument("--disk", type=Path)
-    options.add_argument("--cpu", type=int)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--json", type=Path)
-    asked = options.parse_args()
-    results = {}
-    with tempfile.TemporaryDirectory(dir=asked.disk.parent if asked.disk else None) as folder:
-        for name, zeros in (("full", 0.0), ("80 % zeros", 0.8)):
-            results[name] = measure(Path(folder) / name.split()[0], asked, zeros)
-    print(f"{'image':<12}{'pipeline s':>12}{'agent s':>10}{'ratio':>8}")
-    for name, r in results.items():
-        print(f"{name:<12}{r['pipeline']:>12.2f}{r['agent']:>10.2f}{r['ratio']:>8.2f}   {r['phases']}")
-    if asked.json:
-        asked.json.write_text(json.dumps(results, indent=1))
-    return 0
+def run() -> list[Result]:
+    size = (64 if options().quick else 512) * CHUNK
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            measure("agent write and read-back, full image", Path(folder) / "full", size, zeros=0.0, least=1.0),
+            measure("agent write and read-back, 80 % zeros", Path(folder) / "sparse", size, zeros=0.8, least=3.0),
+        ]
 
 
-def measure(folder: Path, asked: argparse.Namespace, zeros: float) -> dict[str, object]:
+def measure(name: str, folder: Path, size: int, *, zeros: float, least: float) -> Result:
     folder.mkdir()
-    data = content(asked.size * CHUNK, zeros)
+    data = content(size, zeros)
     truth = hashlib.sha256(data).hexdigest()
     manifest = publish(data, folder)
-    disk = asked.disk or folder / "disk.img"
-    if not disk.exists():
-        disk.write_bytes(b"\xff" * len(data))
-    port = 18087
+    disk = folder / "disk.img"
+    port = free_port()
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), str(port)])
     before = os.sched_getaffinity(0)
+    ours: list[dict[str, float]] = []
+    rival: list[dict[str, float]] = []
+    equal = True
     try:
         wait_for(port)
-        if asked.cpu is not None:
-            os.sched_setaffinity(0, {asked.cpu})
-        best: dict[str, dict[str, float]] = {}
-        for _ in range(asked.rounds):
-            scrub(disk, len(data))
-            took, digest = pipeline(f"http://127.0.0.1:{port}/image.zst", disk, len(data))
-            assert digest == truth, "the pipeline wrote something else"
-            best["pipeline"] = min(best.get("pipeline", took), took, key=lambda t: sum(t.values()))
-            scrub(disk, len(data))
-            took = agent(f"http://127.0.0.1:{port}/c", disk, manifest)
-            assert whole_digest(disk, len(data)) == truth, "the agent wrote something else"
-            best["agent"] = min(best.get("agent", took), took, key=lambda t: sum(t.values()))
+        os.sched_setaffinity(0, {min(before)})
+        for _ in range(options().repeat(3)):
+            scrub(disk, size)
+            took, digest = pipeline(f"http://127.0.0.1:{port}/image.zst", disk, size)
+            rival.append(took)
+            equal &= digest == truth
+            scrub(disk, size)
+            ours.append(agent(f"http://127.0.0.1:{port}/c", disk, manifest))
+            equal &= whole_digest(disk, size) == truth
     finally:
         os.sched_setaffinity(0, before)
         server.terminate()
         server.wait(10)
         shutil.rmtree(folder)
-    total = {k: sum(v.values()) for k, v in best.items()}
-    phases = {k: {p: round(s, 2) for p, s in v.items()} for k, v in best.items()}
-    return total | {
-        "ratio": total["pipeline"] / total["agent"],
-        "phases": phases,
-        "size": len(data),
-        "rounds": asked.rounds,
-    }
+    phases = {"agent": ours, "pipeline": rival}
+    return as_fast(
+        name,
+        [sum(t.values()) for t in ours],
+        [sum(t.values()) for t in rival],
+        least,
+        unit="s",
+        rival="curl|zstd|dd + openssl",
+        equal=equal,
+        size=size,
+        phases={k: [{p: round(s, 3) for p, s in t.items()} for t in v] for k, v in phases.items()},
+    )
 
 
 def scrub(disk: Path, size: int) -> None:
     """Other content before each round."""
-    with disk.open("r+b") as f:
+    with disk.open("r+b" if disk.exists() else "wb") as f:
         for at in range(0, size, CHUNK):
-            f.seek(at)
             f.write(b"\xa5" * min(CHUNK, size - at))
         os.fsync(f.fileno())
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def wait_for(port: int) -> None:
@@ -211,7 +209,3 @@ def wait_for(port: int) -> None:
         else:
             return
     raise SystemExit("the server did not start")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

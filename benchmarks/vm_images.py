@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import random
 import re
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from metalimmu import paths
@@ -33,6 +35,7 @@ SIZE = 320  # MiB
 SPARSE = 0.8  # of the chunks are zeros
 ROOM = 12  # MiB in full@1 for the files of full@2
 NEW = 3  # MiB that full@2 adds
+KEEP = 7 * 86400.0  # seconds
 ORDER = ("tiny@1", "full@1", "full@2", "sparse@1")
 
 
@@ -150,17 +153,22 @@ def _content(size: int, seed: str) -> bytes:
 
 @functools.cache
 def _home() -> Path:
-    """A folder of the cache for this state of the code; those of older states are removed."""
+    """A folder of the cache for what decides the images' bytes; one that nobody used for a week is removed."""
     package = Path(build.__file__).parent
-    sources = [Path(__file__), *package.glob("*.py"), *package.glob("recipes/**/*"), *(paths.data("pxe") / "proof").iterdir()]
-    state = hashlib.sha256()
-    for source in sorted(s for s in sources if s.is_file() and s.suffix != ".pyc" and not s.name.startswith("ramdisk")):
+    made_by = [
+        *(package / f"{n}.py" for n in ("build", "disk", "add", "chunks")),
+        *package.glob("recipes/**/*"),
+        *(paths.data("pxe") / "proof").iterdir(),
+    ]
+    state = hashlib.sha256(Path(__file__).read_bytes())
+    for source in sorted(s for s in made_by if s.is_file() and s.suffix != ".pyc"):
         state.update(source.read_bytes())
     home = paths.cache() / "bench" / f"images-{state.hexdigest()[:12]}"
-    if not home.is_dir():
-        for old in home.parent.glob("images-*"):
+    home.mkdir(parents=True, exist_ok=True)
+    os.utime(home)
+    for old in home.parent.glob("images-*"):
+        if time.time() - old.stat().st_mtime > KEEP:
             shutil.rmtree(old, ignore_errors=True)
-        home.mkdir(parents=True)
     return home
 
 

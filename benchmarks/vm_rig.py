@@ -146,6 +146,7 @@ class Rig:
                 "command": round(ended - began, 2), "config": seconds.get("config"), "seconds": dict(seconds),
                 "media_bytes": d.media_bytes, "chunk_bytes": d.chunk_bytes, "kept_chunks": report.kept_chunks,
                 "fetched_chunks": report.fetched_chunks, "zero_bytes": report.zero_bytes, "steps": self._steps(d.run),
+                "console": clock.timeline(powered),
             },
         )  # fmt: skip
 
@@ -192,7 +193,8 @@ class Rig:
             read_back=read - written,
             equal=named and self.same(ref, [(seed.offset, seed.length)] if seed else []),
             to_write=begun,  # since the kernel started: without firmware and boot loader
-            fetched=(self.folder / "files" / f"{ref}" / "image.zst").stat().st_size,
+            fetched=(self.folder / "files" / ref / "image.zst").stat().st_size,
+            details={"console": clock.timeline(powered)},
         )
 
     def prepare(self, ref: str) -> str:
@@ -230,6 +232,7 @@ class Clock:
         self._console = console
         self._start = console.stat().st_size if console.exists() else 0
         self._seen: dict[bytes, float] = {}
+        self._lines: list[float] = []  # when each line was there
         self._words = words
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, name="console", daemon=True)
@@ -241,6 +244,11 @@ class Clock:
         with self._console.open("rb") as file:
             file.seek(self._start)
             return file.read()
+
+    def timeline(self, start: float) -> list[str]:
+        """Every line with the seconds from `start` to its end."""
+        lines = self.text().decode(errors="replace").split("\n")
+        return [f"{at - start:7.2f} {line.strip()}" for at, line in zip(self._lines, lines, strict=False) if line.strip()]
 
     def saw(self, word: bytes, limit: float) -> float:
         """When (seconds since 1970). Raises RuntimeError when it does not come, with the console's last words."""
@@ -258,6 +266,8 @@ class Clock:
             if now == size:
                 continue
             size, at, text = now, time.time(), self.text()
+            while len(self._lines) < text.count(b"\n"):
+                self._lines.append(at)
             for word in self._words:
                 if word in text:
                     self._seen.setdefault(word, at)

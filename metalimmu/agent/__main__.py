@@ -15,7 +15,7 @@ from metalimmu.wire.messages import Boot
 
 USAGE = """usage: python3 -m metalimmu.agent --boot FILE [--state DIR] [--root DIR]
   --boot FILE   boot.json from the boot media
-  --state DIR   keeps the newest fence over a restart of this process (default: FILE's folder)
+  --state DIR   keeps the newest fence and what was begun over a restart of this process (default: FILE's folder)
   --root DIR    for tests: /sys, /proc and /dev below DIR; sets no clock, ends instead of restarting the machine
 """
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     while True:
         try:
             agent.run()
-        except Exception:  # noqa: BLE001 - the last resort: a fault of ours must be seen, and must not end the agent
+        except Exception:  # noqa: BLE001 - the last resort: a fault before the check-in must not end the agent
             for line in traceback.format_exc().splitlines():
                 log(line)
             time.sleep(10)

@@ -18,8 +18,13 @@ from metalimmu.wire.manifest import CHUNK, Extent, Manifest
 Piece = tuple[int, bytes]  # offset in bytes, bytes
 
 
-def commit(device: Device, manifest: Manifest, layout: Layout, *, head: bytes, content: bytes, link: Link) -> None:
-    """`head` is the image's first chunk, `content` the seed's beginning; zeros follow. Raises ReadBackDiffers."""
+def commit(
+    device: Device, manifest: Manifest, layout: Layout, *, head: bytes, content: bytes, link: Link
+) -> str | None:
+    """`head` is the image's first chunk, `content` the seed's beginning; zeros follow.
+
+    Returns the first chunk's SHA-256 as read back, None for zeros. Raises ReadBackDiffers.
+    """
     extent = layout.seed
     pieces: list[Piece] = list(layout.other.items())
     if extent:
@@ -42,11 +47,12 @@ def commit(device: Device, manifest: Manifest, layout: Layout, *, head: bytes, c
         _compare_zero(device, extent.offset + len(content), extent.length - len(content))
         link.advance(extent.length)
     link.check()
-    _first_chunk(device, manifest, layout, head)
+    seen = _first_chunk(device, manifest, layout, head)
     link.advance(len(head))
+    return seen
 
 
-def _first_chunk(device: Device, manifest: Manifest, layout: Layout, head: bytes) -> None:
+def _first_chunk(device: Device, manifest: Manifest, layout: Layout, head: bytes) -> str | None:
     """After this write the disk boots. What is read back, with the image's own sectors put back, has its SHA-256."""
     device.write(0, _patched(head, 0, layout.first.items()))
     device.flush()
@@ -56,9 +62,10 @@ def _first_chunk(device: Device, manifest: Manifest, layout: Layout, head: bytes
             raise ReadBackDiffers(f"{device.path}: the partition table at byte {offset} reads back different")
     restored = _patched(seen, 0, [(at, head[at : at + len(data)]) for at, data in layout.first.items()])
     wanted = manifest.chunks[0]
-    digest = hashlib.sha256(restored).hexdigest()
-    if digest != wanted if wanted else any(restored):
+    digest = hashlib.sha256(restored).hexdigest() if any(restored) else None
+    if digest != wanted:
         raise ReadBackDiffers(f"{device.path}: the first chunk reads back with SHA-256 {digest}, expected {wanted}")
+    return digest
 
 
 def _write_seed(device: Device, extent: Extent, content: bytes) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from metalimmu.agent import commit, disks, efi, foreign, identify, layout, seed
 from metalimmu.agent.block import Device
@@ -16,6 +17,7 @@ from metalimmu.agent.image import ImageReader
 from metalimmu.agent.link import Link, Lost, Stopped, patiently
 from metalimmu.agent.machine import Machine
 from metalimmu.agent.readback import read_back
+from metalimmu.agent.sysfs import text
 from metalimmu.agent.write import Writer
 from metalimmu.errors import AgentError, DiskUnsuitable
 from metalimmu.wire.codec import WireError
@@ -35,16 +37,18 @@ class Deployment:
     notes: list[str] = field(default_factory=list)
     disks: tuple[Disk, ...] = ()
     link: Link = field(init=False)
-    begun: str = ""  # digest of the image that this process has begun to write
+    begun: Path | None = None  # holds the digest of the image that was begun in this boot; outlives the process
     writer: Writer | None = None
     finished: tuple[str, Report] | None = None  # digest and what was reported
+
+    def __post_init__(self) -> None:
+        self._begun_digest = text(self.begun) if self.begun else ""
 
     def run(self, assignment: Assignment, link: Link) -> Report:
         """Raises AgentError of many kinds; Lost and Stopped end it without a fault."""
         self.link = link
         if self.finished and self.finished[0] == assignment.digest:
             return self.finished[1]
-        self.notes.clear()
         self.link.phase("identify")
         evidence = identify.confirm(identify.identity(self.machine.root), assignment)
         self.link.log(f"this is {assignment.host or 'the machine'}: {', '.join(evidence)}")
@@ -53,7 +57,13 @@ class Deployment:
         disk = self._choose(assignment, manifest)
         files = seed.files(patiently(self.controller.config, self.link))
         with Device(disk.path, disk.logical_sector) as device:
-            report = self._on_disk(device, disk, manifest, files, assignment)
+            try:
+                report = self._on_disk(device, disk, manifest, files, assignment)
+            except (Lost, Stopped):
+                raise  # it may go on where it was
+            except BaseException:
+                self.writer = None  # nothing that was done before is believed: a second try looks at the disk again
+                raise
         self.finished = (assignment.digest, report)
         return report
 
@@ -70,7 +80,7 @@ class Deployment:
             content = seed.fat(files, places.seed.length, device.sector) if places.seed else b""
             self._clear_foreign(device, disk, image, assignment)
             # The first write to the disk is here.
-            self.begun = manifest.digest
+            self._begin(manifest.digest)
             writer.take_boot_away()
             with self._timed("zero"):
                 writer.zero()
@@ -79,10 +89,10 @@ class Deployment:
                 writer.write(previous, assignment.parallel)
             self.link.log(self._told(writer))
             with self._timed("read-back"):
-                read_back(device, manifest, self.link, source)
+                seen = read_back(device, manifest, self.link, source)
             self.writer = None  # from here on the disk is no longer the image alone
             with self._timed("config"):
-                commit.commit(device, manifest, places, head=head, content=content, link=self.link)
+                seen[0] = commit.commit(device, manifest, places, head=head, content=content, link=self.link)
         finally:
             source.close()
         entries = self._boot_entries(places.esp, manifest, assignment)
@@ -92,7 +102,7 @@ class Deployment:
         return Report(
             disk=disk,
             digest=manifest.digest,
-            read_back=read_back_digest(manifest.chunks),
+            read_back=read_back_digest(seen),
             boot_id=identify.boot_id(self.machine.root),
             chunks=len(manifest.chunks),
             fetched_chunks=writer.counts.fetched_chunks,
@@ -103,7 +113,7 @@ class Deployment:
             config_digest=seed.digest(files),
             efi_entries=tuple(entries),
             resumed=resumed,
-            notes=tuple(self.notes),
+            notes=tuple(dict.fromkeys(self.notes)),
             changed=places.changed(),
         )
 
@@ -116,7 +126,7 @@ class Deployment:
 
     def _previous(self, manifest: Manifest, assignment: Assignment) -> Manifest | None:
         """What the disk is thought to hold. A guess that is wrong costs time, never content."""
-        if manifest.digest in (self.begun, assignment.previous_digest):
+        if manifest.digest in (self._begun_digest, assignment.previous_digest):
             return manifest
         if not assignment.previous_digest:
             return None
@@ -127,6 +137,11 @@ class Deployment:
         except AgentError as exc:
             self.link.log(f"no delta: the previous image's manifest is not to be had: {exc.message}")
             return None
+
+    def _begin(self, digest: str) -> None:
+        self._begun_digest = digest
+        if self.begun:
+            self.begun.write_text(digest, encoding="ascii")
 
     def _writer(self, device: Device, manifest: Manifest, assignment: Assignment) -> Writer:
         def source(halt: threading.Event) -> Source:
@@ -149,7 +164,7 @@ class Deployment:
                 f"{assignment.image} is for {manifest.architecture}, the machine is {self.machine.architecture}",
                 hint=hint,
             )
-        if self.machine.firmware not in manifest.firmware:
+        if manifest.firmware and self.machine.firmware not in manifest.firmware:
             raise AgentError(
                 f"{assignment.image} boots with {' or '.join(manifest.firmware)}, the machine booted with "
                 f"{self.machine.firmware}",

@@ -20,6 +20,7 @@ from metalimmu.wire.messages import Orders, Progress
 T = TypeVar("T")
 
 LINE = 500  # characters of a log line
+CONSOLE = 5.0  # seconds between lines about progress; on the console only
 LINES = 200  # kept while the controller is away
 PER_MESSAGE = 50
 INTERVAL = 1.0
@@ -58,6 +59,10 @@ class Log:
         self._out(plain)
         with self._lock:
             self._waiting.append(plain)
+
+    def console(self, line: str) -> None:
+        """For the console only."""
+        self._out(line)
 
     def take(self) -> tuple[str, ...]:
         with self._lock:
@@ -166,8 +171,12 @@ class Link:
 
     def _run(self) -> None:
         backoff, refused, away = Backoff(), 0, False
+        shown = time.monotonic()
         while not self._closing.is_set():
             began = time.monotonic()
+            if began - shown > CONSOLE:
+                self._show()
+                shown = began
             lines = self.log.take()
             try:
                 orders = self._controller.progress(self._message(lines))
@@ -191,6 +200,12 @@ class Link:
                 backoff.reset()
                 self.obey(orders)
             self._closing.wait(INTERVAL - (time.monotonic() - began))
+
+    def _show(self) -> None:
+        with self._lock:
+            line = f"{self._phase}: {self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
+        if self._total:
+            self.log.console(line)
 
     def _message(self, lines: tuple[str, ...]) -> Progress:
         with self._lock:

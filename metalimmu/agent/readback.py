@@ -22,26 +22,28 @@ class _Differs(Exception):  # never leaves this module
         self.index, self.seen = index, seen
 
 
-def read_back(device: Device, manifest: Manifest, link: Link, source: Source) -> None:
-    """All chunks but the first (commit.py reads that one back). Raises ReadBackDiffers, or ChunkCorrupt when it was
-    the controller's chunk that was wrong.
+def read_back(device: Device, manifest: Manifest, link: Link, source: Source) -> list[str | None]:
+    """All chunks but the first (commit.py reads that one back). Returns what was seen: SHA-256 by chunk, None for
+    zeros and for the first. Raises ReadBackDiffers, or ChunkCorrupt when it was the controller's chunk that was wrong.
 
     Zeros are compared, not hashed: on a small machine that is many times faster.
     """
     link.phase("read-back", manifest.size)
     link.advance(manifest.chunk_extent(0).length)
     halt = threading.Event()
-    workers = [_Reader(device, manifest, link) for _ in range(max(2, min(_MOST_THREADS, os.cpu_count() or 1)))]
+    seen: list[str | None] = [None] * len(manifest.chunks)
+    workers = [_Reader(device, manifest, link, seen) for _ in range(max(2, min(_MOST_THREADS, os.cpu_count() or 1)))]
     try:
         each(range(1, len(manifest.chunks)), workers, halt, link.stop)
     except _Differs as found:
         _blame(device, manifest, source, found)
     link.check()
+    return seen
 
 
 class _Reader:
-    def __init__(self, device: Device, manifest: Manifest, link: Link) -> None:
-        self.device, self.manifest, self.link = device, manifest, link
+    def __init__(self, device: Device, manifest: Manifest, link: Link, seen: list[str | None]) -> None:
+        self.device, self.manifest, self.link, self.seen = device, manifest, link, seen
         self.buffer = Buffer()
 
     def __call__(self, index: int) -> None:
@@ -52,8 +54,10 @@ class _Reader:
         if wanted is None:
             if not self.buffer.is_zero(length):
                 raise _Differs(index, hashlib.sha256(view).hexdigest())
-        elif (seen := hashlib.sha256(view).hexdigest()) != wanted:
-            raise _Differs(index, seen)
+        else:
+            self.seen[index] = digest = hashlib.sha256(view).hexdigest()
+            if digest != wanted:
+                raise _Differs(index, digest)
         self.link.advance(length)
 
 

@@ -7,6 +7,7 @@ one seen. After a failure it writes again only when the controller comes back wi
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ MOST_LOST = 5  # check-ins in a row that were granted while the chunks were stil
 
 
 class Agent:
-    """One boot of the ramdisk. `sleep` is handed in by tests."""
+    """One boot of the ramdisk. `state` is a folder that outlives this process; `sleep` is handed in by tests."""
 
     def __init__(
         self,
@@ -39,13 +40,15 @@ class Agent:
     ) -> None:
         self.boot, self.machine, self.sleep = boot, machine, sleep
         self.log = log or Log()
+        self.state = state
         self.fence = Fence(state / "fence" if state else None)
         self.boot_id = identify.boot_id(machine.root)
         self.controller = self._controller()
         self.breaks = Breaks(self.log)
         self.deployment: Deployment | None = None
         self.failed_at = -1  # fence under which a deployment failed
-        self.lost = 0
+        self.lost = 0  # times in a row
+        self.told = ""  # what was said last of a check-in
 
     def run(self) -> None:
         """Until the reboot."""
@@ -66,9 +69,13 @@ class Agent:
                 self._obey(assignment, link)
             except (Lost, Refused) as exc:
                 self.log(f"{exc.message}; checking in again")
-                self._count_lost(assignment)
+                self._lost(assignment)
             except AgentError as exc:
                 self._failed(exc, assignment)
+            except Exception as exc:  # noqa: BLE001 - a fault of ours must be heard too, not only seen on a console
+                for line in traceback.format_exc().splitlines():
+                    self.log(line)
+                self._failed(AgentError(f"fault in the agent: {exc!r}", hint="please report this"), assignment)
             else:
                 self.log("go: restarting into the new system")
                 self.machine.reboot()
@@ -103,9 +110,13 @@ class Agent:
         done = self.machine.set_clock(assignment.clock)
         if done:
             self.log(done)
-        self.log(f"checked in: {assignment.stage} {assignment.image} (fence {assignment.fence})")
+        told = f"checked in: {assignment.stage} {assignment.image} (fence {assignment.fence})"
+        if told != self.told:
+            self.log(told)
+            self.told = told
         if self.deployment is None:
-            self.deployment = Deployment(self.boot, self.machine, self.controller, self.breaks, disks=seen)
+            begun = self.state / "begun" if self.state else None
+            self.deployment = Deployment(self.boot, self.machine, self.controller, self.breaks, disks=seen, begun=begun)
         return assignment
 
     def _obey(self, assignment: Assignment, link: Link) -> None:
@@ -120,17 +131,18 @@ class Agent:
         link.phase("wait")
         link.wait_for_go()
 
-    def _count_lost(self, assignment: Assignment) -> None:
+    def _lost(self, assignment: Assignment) -> None:
         """A controller that grants the check-in but not the chunks does so for a moment after its restart."""
         self.lost += 1
-        if self.lost >= MOST_LOST:
+        writing = assignment.stage == "write" and not (self.deployment and self.deployment.finished)
+        if writing and self.lost >= MOST_LOST:
             self.lost = 0
             self._failed(
                 FetchFailed(f"the controller grants the check-in but refuses what belongs to it, {MOST_LOST} times"),
                 assignment,
             )
         else:
-            self.sleep(min(2.0**self.lost, ASK_AGAIN))
+            self.sleep(min(2.0 ** min(self.lost, 8), ASK_AGAIN))
 
     def _failed(self, exc: AgentError, assignment: Assignment) -> None:
         """Tell it until it was heard; then wait for a decision."""

@@ -196,6 +196,24 @@ def system(d: Deployment, said: SystemReport, manifest: Manifest, now: float) ->
     return Verdict({"system": said, "system_ok": not why, "system_why": clean(why), "system_at": now})
 
 
+def phoned_home(d: Deployment, instance: str, hostname: str, now: float) -> Verdict:
+    """cloud-init's phone_home, for images that we did not build: it tells which instance it has configured itself as, and
+    nothing of image or machine. So it counts only after the agent was told to reboot, and says what it is worth.
+    """
+    if d.proof_by != "phone_home" or d.went is None:
+        return Verdict(status=404)
+    if d.ended is not None and not d.system_ok:
+        return _over(d)
+    expected = f"{d.host}-{d.id}"
+    why = "" if instance == expected else f"it is instance {clean(instance) or '?'}, expected {expected}"
+    said = SystemReport(
+        "", "", "", "", "", note=f"cloud-init phoned home as {clean(instance)}, hostname {clean(hostname)}"
+    )
+    if d.system_ok:
+        return Verdict({"system_why": why, "system_at": now})
+    return Verdict({"system": said, "system_ok": not why, "system_why": why, "system_at": now})
+
+
 def not_the_system(d: Deployment, said: SystemReport, manifest: Manifest) -> str:
     """What differs; empty: it is the system that was written."""
     name, _, version = d.assignment.image.partition("@")

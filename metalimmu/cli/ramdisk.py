@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from metalimmu.images.ramdisk import Ramdisk
 
 COLUMNS = ("flavour", "kernel", "architecture", "iso_mib", "agent", "current", "missing_firmware")
-FIRMWARE_SHOWN = 8
 
 
 @click.group()

@@ -154,6 +154,7 @@ def work(site: OpenSite, run: str) -> None:
 
 
 def _tick(worker: Any) -> None:
+    worker.check()
     worker.try_start()
 
 

@@ -45,7 +45,8 @@ def _resolved(docs: SiteDocs, examined: Examined, folder: Path) -> tuple[list[Ho
 
 def _rendered(docs: SiteDocs, specs: list[HostSpec]) -> list[Problem]:
     """Each fault of a template once, with the number of hosts that it hits."""
-    controller = {"url": docs.site.urls.machines, "deployment": "check"}
+    url = docs.site.urls.machines
+    controller = {"url": url, "deployment": "check", "phone_home": url}
     hosts: dict[Problem, list[str]] = {}
     for spec in specs:
         for p in attempt(spec, controller=controller)[1]:

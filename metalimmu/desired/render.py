@@ -6,7 +6,7 @@ not there is an error. A template stands alone (no include), and block tags leav
 
 name, hostname, fqdn, serial, role, pool, image   text (serial, role, pool, image may be none)
 labels, vars, network, nics                       as `resolve` combined them
-controller                                        url (of the machines' listener), deployment
+controller                                        url (of the machines' listener), deployment, phone_home
 
 `{{ value | tojson }}` makes any value safe inside YAML.
 """
@@ -38,7 +38,7 @@ _USER_DATA = ("#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handl
 
 
 def render(spec: HostSpec, *, controller: dict[str, str]) -> dict[str, str]:
-    """File name -> content. `controller` has `url` and `deployment`. Raises TemplateError, naming all that is wrong."""
+    """File name -> content. `controller` has `url`, `deployment` and `phone_home`. Raises TemplateError, naming all that is wrong."""
     files, problems = attempt(spec, controller=controller)
     if problems:
         lines = "\n".join(str(p) for p in problems)
@@ -100,7 +100,7 @@ def _dump(value: object) -> str:
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True))
 
 
-def _user_data(_spec: HostSpec, context: dict[str, Any]) -> str:
+def _user_data(spec: HostSpec, context: dict[str, Any]) -> str:
     doc: dict[str, Any] = {"hostname": context["hostname"]}
     if context["fqdn"] != context["hostname"]:
         doc["fqdn"] = context["fqdn"]
@@ -108,6 +108,12 @@ def _user_data(_spec: HostSpec, context: dict[str, Any]) -> str:
     keys = context["vars"].get("ssh_authorized_keys")
     if keys:
         doc["ssh_authorized_keys"] = [keys] if isinstance(keys, str) else keys
+    if spec.proof.by == "phone_home":
+        doc["phone_home"] = {
+            "url": context["controller"]["phone_home"],
+            "post": ["instance_id", "hostname"],
+            "tries": 100,
+        }
     return "#cloud-config\n" + _dump(doc)
 
 

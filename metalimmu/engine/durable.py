@@ -41,8 +41,8 @@ class Engine:
     """One worker's engine. `body(run_id, checkpoint)` is called in a thread per run.
 
     `checkpoint(name, step)` runs `step` once and remembers the JSON object that it returns; after a crash it returns
-    what it remembers. `body` must call the same checkpoints in the same order for one run, always. Neither may raise
-    an Exception: outcomes are data.
+    what it remembers. `body` must call the same checkpoints in the same order for one run, always. Outcomes are data: an
+    Exception of a step is not remembered as one (it is taken for Interrupted), and comes out of `checkpoint`.
     """
 
     def __init__(self, database: Path, body: Body) -> None:
@@ -57,7 +57,7 @@ class Engine:
         from dbos import DBOS
 
         for name in ("dbos", "dbos.dbos"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what it knows of an error, its exception says too
         self._database.parent.mkdir(parents=True, exist_ok=True)
         self._dbos = DBOS(
             config={
@@ -65,7 +65,7 @@ class Engine:
                 "system_database_url": f"sqlite:///{self._database}",
                 "application_version": APPLICATION_VERSION,
                 "executor_id": self.executor,
-                "log_level": "ERROR",
+                "log_level": "CRITICAL",
                 "serializer": _json_serializer(),
                 "use_listen_notify": False,
                 "notification_listener_polling_interval_sec": 1.0,
@@ -123,8 +123,25 @@ class Engine:
 def _checkpoint(name: str, step: Step) -> dict[str, Any]:
     from dbos import DBOS
 
-    result: dict[str, Any] = DBOS.run_step({"name": name}, step)
+    def once() -> dict[str, Any]:
+        try:
+            return step()
+        except Exception as exc:
+            raise _Unfinished(exc) from exc
+
+    try:
+        result: dict[str, Any] = DBOS.run_step({"name": name}, once)
+    except _Unfinished as exc:
+        raise exc.cause from None
     return result
+
+
+class _Unfinished(BaseException):
+    """Carries an Exception past DBOS, which would remember it as the step's outcome."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 def _json_serializer() -> Any:

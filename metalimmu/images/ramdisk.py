@@ -96,8 +96,8 @@ def build(
         )
     inputs = ramdisk_base.Inputs(ramdisk_base.flavour(flavour), debian.mirror(mirror), backports, firmware_dir)
     say = progress or _LOG.info
-    out.mkdir(parents=True, exist_ok=True)
-    with _locked(paths.cache() / "ramdisk", say):
+    with _files_can_be_written(), _locked(paths.cache() / "ramdisk", say):
+        out.mkdir(parents=True, exist_ok=True)
         base = ramdisk_base.prepare(inputs, refresh=refresh, say=say)
         with tempfile.TemporaryDirectory(prefix="new-", dir=out) as work:
             result = _assemble(base, flavour, Path(work), backports=backports)
@@ -218,6 +218,8 @@ def _layer(base: ramdisk_base.Base, work: Path) -> bytes:
         copy.write_bytes(source.read_bytes())
         copy.chmod(0o755 if source.suffix == "" else 0o644)  # Python by suffix, programs without
     (tree / LAYER / "version").write_text(f"{metalimmu.__version__}\n")
+    # What comes through a BMC's virtual media is checked; the initrd came through the same, but GRUB reads it once.
+    (tree / "squashfs.sha256").write_text(f"{_sha256(base.file('root.squashfs'))}  /memory/root.squashfs\n")
     ramdisk_root.compile_python(base.tools, tree / LAYER / "metalimmu", tree / LAYER, as_root=LAYER_TARGET)
     # The kernel opens /dev/console before any of our programs runs; an initramfs brings its own.
     console = [cpio.directory("dev"), cpio.character_device("dev/console", 5, 1)]
@@ -248,3 +250,14 @@ def _locked(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
             say("waiting for another build of a ramdisk to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _files_can_be_written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ToolError(
+            f"cannot build the ramdisk: {exc.strerror or exc}: {exc.filename or 'a file of the build'}",
+            hint=f"make room (1 GiB) and look at the permissions of the target and of {paths.cache()}",
+        ) from exc

@@ -112,8 +112,16 @@ class Apt:
         return found.group(0)
 
     def owners(self) -> dict[str, list[str]]:
-        """Path without leading slash -> packages that have it, for the non-free firmware."""
+        """Path without leading slash -> packages that have it, for the non-free firmware.
+
+        Raises ToolError when the mirror has no such list: else all firmware would seem to be missing.
+        """
         targets = self._run("apt-get", "indextargets", "--format", "$(FILENAME)", "Created-By: Contents-deb")
+        if not targets.split():
+            raise ToolError(
+                "the mirror has no list of contents (Contents-all) for non-free-firmware",
+                hint="choose another --mirror",
+            )
         result: dict[str, list[str]] = {}
         for file in targets.split():
             for line in self._run("/usr/lib/apt/apt-helper", "cat-file", file).splitlines():

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metalimmu.boot import tls
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.boot.tokens import SiteKey
-from metalimmu.desired.render import digest, render
+from metalimmu.desired.render import render
 from metalimmu.desired.units import seconds
+from metalimmu.service.config import controller, filled, made, with_proof
 from metalimmu.service.outside import ask_ssh
 from metalimmu.store.records import DeploymentRecord
-from metalimmu.wire.messages import PROOF_FILE, Assignment, Boot, ConfigFile, RootDisk, RunTimeConfig
+from metalimmu.wire.messages import Assignment, Boot, RootDisk, RunTimeConfig
 
 if TYPE_CHECKING:
     from metalimmu.boot.ports import Deployment
@@ -81,8 +80,7 @@ class BootSide:
         """Record what the machine must become. Doing it twice is the same as once."""
         record = self._site.store.host(plan.host)
         spec = plan.spec
-        files = render(spec, controller=self._controller(run))
-        config = RunTimeConfig(files=tuple(ConfigFile(k, v) for k, v in sorted(files.items())), digest=digest(files))
+        config = made(render(spec, controller=controller(self._urls.machines, run)))
         assignment = Assignment(
             deployment=run,
             fence=fence,
@@ -113,16 +111,14 @@ class BootSide:
                 assignment=assignment,
                 fence=fence,
                 config=config,
-                config_digest=config.digest,
+                config_digest=self._filled(run, config).digest,
+                proof_by=spec.proof.by,
                 created=plan.created,
             )
         )
 
     def _known(self, digest: str | None) -> bool:
         return bool(digest) and self._site.catalogue.by_digest(str(digest)) is not None
-
-    def _controller(self, deployment: str) -> dict[str, Any]:
-        return {"url": self._urls.machines.rstrip("/"), "deployment": deployment}
 
     # boot.ports.Content
 
@@ -140,25 +136,24 @@ class BootSide:
 
     def config(self, deployment: Deployment) -> RunTimeConfig:
         record = self._site.store.deployment(deployment.id)
-        return self._with_proof(deployment.id, record.config or RunTimeConfig(files=(), digest=""))
+        config = self._filled(deployment.id, record.config or made({}))
+        proof = {
+            "url": self._urls.machines.rstrip("/"),
+            "token": self._key.secret("proof", deployment.id),
+            "pin": self._tls.pin,
+            "certificate": self._tls.pem,
+        }
+        return with_proof(config, proof) if record.proof_by == "report" else config
 
     def _plan(self, run: str) -> Plan:
         from metalimmu.plan.types import Plan
 
         return Plan.decode(self._site.store.run(run).plan)
 
-    def _with_proof(self, deployment: str, config: RunTimeConfig) -> RunTimeConfig:
-        """The proof unit's file is made when it is served: its token is kept nowhere, and is no part of the digest."""
-        proof = {
-            "url": self._urls.machines.rstrip("/"),
-            "token": self._key.secret("proof", deployment),
-            "pin": self._tls.pin,
-            "certificate": self._tls.pem,
-            "config_digest": config.digest,
-        }
-        return replace(
-            config, files=(*config.files, ConfigFile(PROOF_FILE, json.dumps(proof, indent=1, sort_keys=True)))
-        )
+    def _filled(self, deployment: str, config: RunTimeConfig) -> RunTimeConfig:
+        """cloud-init knows no pinned certificate: it phones home in the clear, by an address that nobody else knows."""
+        base = (self._urls.chunks or self._urls.bmc).rstrip("/")
+        return filled(config, phone_home=f"{base}/p/{self._key.secret('proof', deployment)}")
 
 
 def boot_network(spec: HostSpec) -> dict[str, str]:

@@ -11,6 +11,7 @@ from metalimmu.lifecycle import State
 from metalimmu.observed.types import BootEnabled, BootTarget, PowerAction, PowerState, WriteRequest
 from metalimmu.plan.reimage import MEDIA_URL, Memory, Requests, Seen, check_image, choose_slot, plan_reimage
 from metalimmu.plan.types import ImageFacts, Plan
+from metalimmu.service.config import controller
 from metalimmu.workflows.boot_steps import enabled_for
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ def plan_host(
     facts = image_facts(site, wanted)
     check_image(spec, facts)
     site.ramdisk(spec.ramdisk)
-    render(spec, controller={})  # an undefined variable is found here, before a machine is touched
+    render(
+        spec, controller=controller(site.docs.site.urls.machines, "")
+    )  # an undefined variable is found here, before a machine is touched
     memory = _memory(site, host)
     with site.connect(spec, mode="read-only") as bmc:
         seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=bmc.media())

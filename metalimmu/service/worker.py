@@ -12,9 +12,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from metalimmu import log
-from metalimmu.engine.durable import Engine
+from metalimmu.engine.durable import Engine, Interrupted
 from metalimmu.engine.lock import WorkerLock
-from metalimmu.errors import MetalimmuError
+from metalimmu.errors import MetalimmuError, StoreError
 from metalimmu.store.records import FINAL, ErrorText, RunStatus
 from metalimmu.workflows.context import SystemClock, Tools
 from metalimmu.workflows.reimage import execute
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 logger = log.get("worker")
 
 _PICK_UP = 0.5  # seconds between looks for queued runs
+_PATIENCE = 10  # looks that may fail one after the other
 
 
 class Worker:
@@ -37,6 +38,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._engine: Engine | None = None
         self._boot: object | None = None
+        self.failure: StoreError | None = None
         self.resumed: list[str] = []  # runs of dead workers that this one goes on with
 
     @property
@@ -87,14 +89,26 @@ class Worker:
         self._thread.start()
 
     def _execute(self, run: str, checkpoint: Checkpoint) -> None:
+        """Failures of a run are recorded as such. What comes here is our own memory failing (store or engine: disk full,
+        locked, gone): nothing can be recorded, so the run is left as it is, and this worker says so and stops.
+        """
         try:
             execute(run, checkpoint, self._tools)
         except Exception as exc:
-            logger.exception("run %s", run)
-            fault = ErrorText(
-                code="Fault", message=f"{type(exc).__name__}: {exc}", hint="please report it, with the log of --verbose"
-            )
-            self._site.store.set_run(run, status=RunStatus.failed, error=fault)
+            logger.debug("run %s", run, exc_info=True)
+            self._give_up(exc, run)
+            raise Interrupted from exc
+
+    def _give_up(self, exc: Exception, run: str = "") -> None:
+        message = exc.message if isinstance(exc, MetalimmuError) else f"{type(exc).__name__}: {exc}"
+        hint = f"check the disk space of {self._site.state}; the machine waits: `metalimmu run resume {run or 'RUN'}` goes on"
+        self.failure = self.failure or StoreError(message, hint=hint)
+        self._stop.set()
+
+    def check(self) -> None:
+        """Raises what made this worker give up."""
+        if self.failure is not None:
+            raise self.failure
 
     def _recover(self, engine: Engine) -> None:
         """Go on with what dead workers left; what a person interrupted waits for `run resume`."""
@@ -113,6 +127,7 @@ class Worker:
     def _pick_up(self) -> None:
         engine, store = self._engine, self._site.store
         started: set[str] = set()
+        wrong = 0
         while engine is not None and not self._stop.wait(_PICK_UP):
             try:
                 store.heartbeat(engine.executor, pid=os.getpid(), hostname=socket.gethostname())
@@ -120,8 +135,11 @@ class Worker:
                     if record.id not in started:
                         started.add(record.id)
                         engine.start(record.id)
-            except MetalimmuError as exc:
-                logger.warning("looking for queued runs: %s", exc)
+                wrong = 0
+            except Exception as exc:  # noqa: BLE001  # of SQLite, or of the engine's database
+                wrong += 1
+                if wrong > _PATIENCE:
+                    self._give_up(exc)
 
     def interrupt(self) -> list[str]:
         """Runs of this worker that have not ended are left for `run resume`; returns them."""

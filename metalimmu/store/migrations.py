@@ -98,6 +98,7 @@ def m003_deployments(db: Any) -> None:
             "fence": int,
             "config": str,
             "config_digest": str,
+            "proof_by": str,
             "stage": str,
             "go": int,
             "went": float,

@@ -132,6 +132,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     fence: int
     config: RunTimeConfig | None = None  # without the proof unit's token
     config_digest: str = ""  # of what is really served
+    proof_by: str = "report"  # how the new system proves itself: report | phone_home | ssh | none
     stage: str = "write"  # write | wait | done
     go: bool = False
     went: float | None = None  # when the machine was answered `go`

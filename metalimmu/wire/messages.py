@@ -216,3 +216,4 @@ class SystemReport:
     boot_id: str
     uuid: str = ""
     config_digest: str = ""
+    note: str = ""  # by the controller, where no proof unit spoke

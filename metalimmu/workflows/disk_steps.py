@@ -206,6 +206,8 @@ def _written(report: Report) -> str:
 
 
 def _says(system: SystemReport) -> str:
+    if system.note:
+        return system.note
     return f"{system.image_id or '?'}@{system.image_version or '?'} on {system.serial or 'no serial'}"
 
 

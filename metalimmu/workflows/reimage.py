@@ -10,7 +10,7 @@ from typing import Any
 
 from metalimmu import log
 from metalimmu.engine.durable import Checkpoint, Interrupted
-from metalimmu.errors import BmcError, LeaseLost, MetalimmuError
+from metalimmu.errors import BmcError, LeaseLost, MetalimmuError, StoreError
 from metalimmu.lifecycle import Proof, State, move
 from metalimmu.plan.types import Plan
 from metalimmu.store.records import ErrorText, Outcome, Quarantine, RunStatus
@@ -104,6 +104,8 @@ def _clean_up(c: Context, done: list[Step]) -> dict[str, Any]:
                 break
             except LeaseLost as exc:
                 raise Interrupted from exc
+            except StoreError:
+                raise
             except MetalimmuError as exc:
                 c.drop_bmc()
                 if not (isinstance(exc, BmcError) and exc.retry) or c.tools.clock.monotonic() > deadline:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from metalimmu import log
 from metalimmu.engine.durable import Interrupted
-from metalimmu.errors import BmcError, LeaseLost, MetalimmuError, StepTimeout
+from metalimmu.errors import BmcError, LeaseLost, MetalimmuError, StepTimeout, StoreError
 from metalimmu.workflows.context import Cancelled, Context
 
 logger = log.get("workflows")
@@ -56,6 +56,8 @@ def perform(step: Step, c: Context, limit: float) -> dict[str, Any]:
         outcome, evidence = _until(step, c, limit)
     except LeaseLost as exc:  # another worker goes on with this run: not ours to judge or to clean up
         raise Interrupted from exc
+    except StoreError:
+        raise  # not the machine's failure: the worker gives up, and the run is left for the next one
     except Cancelled as exc:
         result = {"outcome": "cancelled", "summary": exc.message, "error": _error(exc)}
     except MetalimmuError as exc:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -185,7 +185,10 @@ class Interfaces:
             command = ["busybox", "udhcpc", "-f", "-i", name, "-s", LEASE_SCRIPT, "-t", "4", "-T", "2", "-A", "3"]
             self._clients[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         lease = RUN / f"lease.{name}"
-        return parse_lease(lease.read_text()) if lease.exists() else None
+        if not lease.exists():
+            return None
+        offered = parse_lease(lease.read_text())
+        return replace(offered, mtu=self._mtu or offered.mtu)
 
     def keep_only(self, chosen: str) -> None:
         for name, client in self._clients.items():

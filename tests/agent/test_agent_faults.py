@@ -11,7 +11,7 @@ import zstandard
 from agent_rig import TOKEN, FakeController, as_image, log_text, make_certificate, until
 from test_agent_run import check_disk
 
-from metalimmu.agent import client, fetch
+from metalimmu.agent import client, fetch, layout
 from metalimmu.wire.manifest import CHUNK
 from metalimmu.wire.messages import ConfigFile, Refusal
 
@@ -193,6 +193,27 @@ def test_a_disk_that_does_not_keep_what_is_written(fake, disk, start):
     assert failure.code == "ReadBackDiffers"
     assert f"bytes {5 * CHUNK} to {6 * CHUNK}" in failure.message
     assert not any(disk.read_bytes()[:512]), "the disk does not boot"
+    # When somebody decides to try again, nothing is believed to be done.
+    fake.fault = None
+    fake.assignment = replace(fake.assignment, fence=8)
+    until(lambda: fake.reports)
+    check_disk(fake, disk)
+    assert fake.reports[0].kept_chunks > 0
+    assert fake.reports[0].fetched_chunks == 2, "the first and the damaged one"
+
+
+def test_a_fault_of_the_agent_itself_is_told(fake, disk, start, monkeypatch):
+    def broken(*_args, **_more):
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(layout, "plan", broken)
+    agent = start(fake)
+    until(lambda: fake.failures)
+    assert (fake.failures[0].code, fake.failures[0].message) == (
+        "AgentError",
+        "fault in the agent: KeyError('unforeseen')",
+    )
+    assert any("Traceback" in line for line in agent.lines)
 
 
 def test_zeros_that_are_not_zero(fake, disk, start):

@@ -255,4 +255,39 @@ def test_the_systemd_unit_names_what_exists():
         assert "metalimmu-proof" not in done.stderr.replace(
             "/usr/lib/metalimmu/metalimmu-proof.py is not executable", ""
         ), done.stderr
-    until(lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pause"),
+    [(None, 0.0), (0, 0.0), (-5, 0.0), ("60", 0.0), (60, 60.0), (0.5, 1.0), (10**9, 86400.0), (True, 1.0)],
+)
+def test_the_controller_says_how_often_it_wants_to_hear_again(unit, wanted, pause):
+    assert unit.seconds(wanted) == pause
+
+
+def test_the_system_says_again_that_it_is_there_until_the_controller_has_heard_enough(
+    unit, controller, settings, monkeypatch
+):
+    controller.answers = [
+        (200, b'{"acknowledged": true, "again": 60}'),
+        (503, b"away"),
+        (200, b'{"acknowledged": true, "again": 120}'),
+        (200, b'{"acknowledged": true}'),
+    ]
+    naps = []
+    monkeypatch.setattr(unit, "find_settings", lambda root: settings)
+    monkeypatch.setattr(unit.time, "sleep", naps.append)
+    assert unit.main() == 0
+    assert len(controller.heard) == 4
+    assert [round(n / 60) for n in naps] == [1, 1, 2]
+
+
+def test_the_shell_unit_says_it_again(controller, settings, system, tmp_path):
+    controller.answers = [(200, b'{"acknowledged": true, "again": 1}')]
+    put(tmp_path / "seed/metalimmu.json", json.dumps(settings))
+    process = shell(tmp_path / "seed", system)
+    try:
+        until(lambda: len(controller.heard) > 2, 30)
+    finally:
+        process.kill()
+        process.communicate(timeout=20)

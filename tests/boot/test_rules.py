@@ -294,9 +294,35 @@ def test_progress_is_bounded_and_clean():
     assert lines[-1] == "(302 more lines left out)"
 
 
-def test_a_machine_that_restarts_in_mid_write_is_told_to_look_at_its_disk_first():
-    again = bound(boot_ids=("boot-1", "boot-2"), progress=Progress("write", 5, 10))
-    assert rules.assignment(again, "", NOW).previous_digest == again.digest
-    for other in ({"boot_ids": ("boot-1",)}, {"progress": None}, {"progress": Progress("identify")}):
-        d = dataclasses.replace(again, **other) if dataclasses.is_dataclass(again) else bound(**{"boot_ids": ("boot-1", "boot-2"), "progress": Progress("write"), **other})
-        assert rules.assignment(d, "", NOW).previous_digest == d.assignment.previous_digest
+@pytest.mark.parametrize(
+    ("boots", "progress", "looks"),
+    [
+        (("boot-1", "boot-2"), Progress("write", 5, 10), True),
+        (("boot-1", "boot-2"), Progress("read-back"), True),
+        (("boot-1",), Progress("write", 5, 10), False),
+        (("boot-1", "boot-2"), None, False),
+        (("boot-1", "boot-2"), Progress("identify"), False),
+    ],
+)
+def test_a_machine_that_restarts_in_mid_write_is_told_to_look_at_its_disk_first(boots, progress, looks):
+    d = record(check_in=SAID, boot_ids=boots, progress=progress)
+    wanted = d.digest if looks else d.assignment.previous_digest
+    assert rules.assignment(d, "", NOW).previous_digest == wanted
+
+
+@pytest.mark.parametrize(
+    ("fields", "instance", "heard", "ok"),
+    [
+        ({"went": 5.0}, "node-1-{id}", True, True),
+        ({"went": 5.0}, "i-other", True, False),
+        ({"went": None}, "node-1-{id}", False, False),
+        ({"went": 5.0, "proof_by": "report"}, "node-1-{id}", False, False),
+    ],
+)
+def test_phone_home_counts_only_where_the_role_asks_for_it_and_after_go(fields, instance, heard, ok):
+    d = bound(**{"proof_by": "phone_home", **fields})
+    verdict = rules.phoned_home(d, instance.format(id=d.id).replace("node-1", d.host), "node-1", NOW)
+    assert (verdict.status != 404) is heard
+    assert verdict.changes.get("system_ok", False) is ok
+    if ok:
+        assert "phoned home" in verdict.changes["system"].note

@@ -41,7 +41,15 @@ def test_defaults(make_site: Any) -> None:
     assert (got.boot, got.firmware, got.ramdisk, got.proof.by) == ("auto", "uefi", "generic", "report")
     assert (got.credentials, got.proxy, got.tls.verify, got.protected) == (None, None, True, False)
     assert (got.connect_timeout, got.read_timeout) == (10.0, 60.0)
-    assert got.limits == {"power": 300, "media": 300, "check_in": 1800, "stall": 600, "phone_home": 1800, "bmc": 900}
+    assert got.limits == {
+        "power": 300,
+        "media": 300,
+        "check_in": 1800,
+        "stall": 600,
+        "phone_home": 1800,
+        "bmc": 900,
+        "report_again": 300,
+    }
     assert got.labels == {"name": "a", "kind": "server", "role": "web", "pool": "p"}
     assert got.network == Network()
 

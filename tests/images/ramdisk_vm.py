@@ -65,6 +65,9 @@ class Vm:
     def console(self) -> str:
         return self._console.read_text(errors="replace") if self._console.exists() else ""
 
+    def second_console(self) -> str:
+        return (self.folder / "second").read_text(errors="replace")
+
     def wait(self, text: str, seconds: float = 240) -> str:
         """The console once it has `text`."""
         limit = time.monotonic() + seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from metalimmu import paths
-from metalimmu.errors import ImageError, NotFound, UsageError
+from metalimmu.errors import ImageError, NotFound, ToolError, UsageError
 from metalimmu.images import ramdisk, ramdisk_base
 from metalimmu.images.ramdisk import Ramdisk
 
@@ -108,6 +108,14 @@ def test_an_unknown_flavour_is_refused_with_those_that_exist(tmp_path):
 def test_a_firmware_folder_must_be_one(tmp_path):
     with pytest.raises(UsageError, match="is not a folder"):
         ramdisk.build("lab", tmp_path / "out", firmware_dir=tmp_path / "none")
+
+
+def test_a_target_that_cannot_be_written_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("METALIMMU_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ToolError, match=r"cannot build the ramdisk: .*/out") as caught:
+        ramdisk.build("lab", tmp_path / "out", mirror="http://mirror.invalid/debian")
+    assert "make room" in caught.value.hint
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,20 +45,31 @@ def booted(
     network: dict[str, str] | None = None,
     media: str = "cdrom",
     memory: int = 512,
+    damage: bytes = b"",
 ) -> Iterator[Vm]:
-    """A VM with `made` in its drive; without a port its slot stays empty."""
+    """A VM with `made` in its drive; without a port its slot stays empty. `damage`: the bytes after it are spoilt."""
     boot = Boot(f"https://10.0.2.2:{port}", "t" * 43, "ab" * 32, "dep-1", network or {})
     iso = folder / "spliced.iso"
     with SplicedIso(
         made.iso, made.slot_offset, slot(boot, made.slot_size) if port else bytes(made.slot_size)
     ) as source:
         source.write_to(iso)
+    if damage:
+        _spoil(iso, damage)
     drive = ("-drive", f"if=none,id=iso,file={iso},format=raw,readonly=on,media={media}")
     vm = Vm(folder, firmware, [*drive, *devices], memory=memory)
     try:
         yield vm
     finally:
         vm.close()
+
+
+def _spoil(iso: Path, after: bytes) -> None:
+    with iso.open("r+b") as file, mmap.mmap(file.fileno(), 0) as whole:
+        place = whole.find(after)
+        while place % 2048:  # the same letters inside of some other file
+            place = whole.find(after, place + 1)
+        whole[place + 8192] ^= 0xFF
 
 
 def nic(model: str, mac: str = MAC, more: str = "", name: str = "n0") -> tuple[str, ...]:
@@ -109,6 +121,13 @@ def test_media_without_a_deployment_does_nothing(lab, tmp_path):
     assert "asking for DHCP" not in said
 
 
+def test_a_squashfs_that_arrives_damaged_is_not_used(lab, tmp_path):
+    devices = [*IDE_CD, *nic("virtio-net-pci")]
+    with listener() as port, booted(lab, tmp_path, "bios", devices, port=port, damage=b"hsqs") as vm:
+        said = vm.wait("cannot be read or is damaged, trying again")
+    assert "copied into memory" not in said
+
+
 def test_generic_with_ahci_e1000_and_a_gibibyte_takes_the_nic_that_leads_to_the_controller(generic, tmp_path):
     disk = tmp_path / "disk.raw"
     disk.touch()
@@ -122,6 +141,7 @@ def test_generic_with_ahci_e1000_and_a_gibibyte_takes_the_nic_that_leads_to_the_
     ]
     with listener() as port, booted(generic, tmp_path, "bios-q35", devices, port=port, memory=1024) as vm:
         said = vm.wait("metalimmu: check-in")
+        assert "starting the agent" in vm.second_console()  # where some BMCs have their serial over LAN
     assert "NIC eth0 52:54:00:00:00:01 e1000 link up" in said
     assert "eth0: address 10.0.9.15/24" in said
     assert f"the controller 10.0.2.2:{port} does not answer through eth0" in said

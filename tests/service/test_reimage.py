@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -342,3 +344,47 @@ def test_an_undefined_variable_is_found_before_a_machine_is_touched(rack: Rack) 
         plan_host(site(rack), "node-1")
     assert "nam" in caught.value.message + " ".join(getattr(caught.value, "problems", ()))
     assert rack.machine("node-1").generation == 1
+
+
+def test_an_imported_image_proves_itself_by_phoning_home(rack: Rack, stack: ExitStack) -> None:
+    """cloud-init's phone_home, as its form posts it: in the clear, to an address that only this deployment's config has."""
+    edit(rack, "roles/web.yaml", proof={"by": "phone_home"})
+    machine = power_up(rack, stack, no_report="")
+
+    def cloud_init() -> None:
+        import urllib.parse
+        import urllib.request
+
+        import yaml
+
+        deadline = time.monotonic() + 60
+        while "user-data" not in machine.disk.seed or not machine.disk.complete:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "metalimmu.json" not in machine.disk.seed
+        url = yaml.safe_load(machine.disk.seed["user-data"])["phone_home"]["url"]
+        instance = yaml.safe_load(machine.disk.seed["meta-data"])["instance-id"]
+        form = urllib.parse.urlencode({"instance_id": instance, "hostname": "node-1"}).encode()
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(url, form, timeout=5):
+                    return
+            except OSError:  # 404 before go
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=cloud_init, daemon=True)
+    thread.start()
+    run = reimage(rack.site)
+    thread.join(60)
+    assert run.status is RunStatus.succeeded, run.error
+    proof = site(rack).store.host("node-1").proof_evidence
+    assert proof["proof_by"] == "phone_home"
+    assert "phoned home" in proof["system"]["note"]
+
+
+def test_without_a_proof_it_is_active_and_unproven(rack: Rack, stack: ExitStack) -> None:
+    edit(rack, "roles/web.yaml", proof={"by": "none"})
+    power_up(rack, stack)
+    assert reimage(rack.site).status is RunStatus.succeeded
+    record = site(rack).store.host("node-1")
+    assert (record.state, record.proof) == ("active", "unproven")
