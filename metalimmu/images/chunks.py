@@ -138,7 +138,7 @@ def _compressor() -> Any:
     if not hasattr(_LOCAL, "compressor"):
         import zstandard
 
-        _LOCAL.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True)
+        _LOCAL.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, write_content_size=True)
     return _LOCAL.compressor
 
 

@@ -28,7 +28,7 @@ from metalimmu_emulator.qmp import QmpClient, QmpError
 PATIENCE = 400.0  # seconds for whatever ends in half a minute on a quiet machine
 CONSOLE_LINES = 40
 SYSTEM = "tiny tiny@"  # what the image says when it is up
-RAMDISK = "metalimmu ramdisk "  # and the ramdisk
+RAMDISK = " on kernel "  # and the ramdisk: "metalimmu ramdisk VERSION on kernel VERSION"; the boot menu says the first words too
 ACTIVE: list[Rig] = []  # whose consoles a failed test shows
 
 T = TypeVar("T")

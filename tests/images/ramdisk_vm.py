@@ -27,27 +27,11 @@ class Vm:
         self.folder = folder
         self._console = folder / "console"
         self._qmp = folder / "qmp"
-        command = [
-            "qemu-system-x86_64",
-            "-accel",
-            "tcg",
-            "-cpu",
-            "qemu64",
-            "-m",
-            str(memory),
-            "-display",
-            "none",
-            "-no-reboot",
-        ]
+        command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "qemu64", "-m", str(memory)]
+        command += ["-display", "none", "-monitor", "none", "-no-reboot"]
         command += [*FIRMWARE[firmware], *self._flash(firmware), *devices]
-        command += [
-            "-serial",
-            f"file:{self._console}",
-            "-qmp",
-            f"unix:{self._qmp},server=on,wait=off",
-            "-monitor",
-            "none",
-        ]
+        command += ["-serial", f"file:{self._console}", "-serial", f"file:{folder / 'second'}"]
+        command += ["-qmp", f"unix:{self._qmp},server=on,wait=off"]
         with (folder / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
