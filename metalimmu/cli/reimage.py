@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metalimmu.observed.types import WriteRequest
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
+    from metalimmu.service.worker import Worker
 
 
 def _image_option(function: Any) -> Any:
@@ -153,21 +154,22 @@ def work(site: OpenSite, run: str) -> None:
         )
 
 
-def _tick(worker: Any) -> None:
+def _tick(worker: Worker) -> None:
     worker.check()
     worker.try_start()
 
 
-def _interrupted(site: OpenSite, worker: Any, run: str) -> None:
+def _interrupted(site: OpenSite, worker: Worker, run: str) -> None:
+    """Only our own run is left: those of other processes are taken over by whoever waits for them."""
     from metalimmu.service.runs import interrupt
 
-    left = worker.interrupt() if worker.working else []
-    if worker.working and run not in left:
-        interrupt(site, run)
-    if worker.working:
-        click.echo(f"\ninterrupted; the machine is left as it is. `metalimmu run resume {run}` finishes it", err=True)
-    else:
+    if not worker.working:
         click.echo(f"\nno longer watching; another process executes run {run}", err=True)
+        return
+    interrupt(site, run)
+    click.echo(
+        f"\ninterrupted; the machine is left as it is, and waits. `metalimmu run resume {run}` finishes it", err=True
+    )
 
 
 def _print_plan(made: Plan) -> None:

@@ -15,7 +15,7 @@ from metalimmu import log
 from metalimmu.engine.durable import Engine, Interrupted
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, StoreError
-from metalimmu.store.records import FINAL, ErrorText, RunStatus
+from metalimmu.store.records import ErrorText, RunStatus
 from metalimmu.workflows.context import SystemClock, Tools
 from metalimmu.workflows.reimage import execute
 
@@ -140,19 +140,6 @@ class Worker:
                 wrong += 1
                 if wrong > _PATIENCE:
                     self._give_up(exc)
-
-    def interrupt(self) -> list[str]:
-        """Runs of this worker that have not ended are left for `run resume`; returns them."""
-        from metalimmu.service.runs import interrupt
-
-        left = [
-            r.id
-            for r in self._site.store.runs(status=(RunStatus.running, RunStatus.queued), limit=100_000)
-            if r.status not in FINAL
-        ]
-        for run in left:
-            interrupt(self._site, run)
-        return left
 
     def stop(self) -> None:
         """Stop at once; steps under way are left unfinished, for the next worker."""

@@ -80,6 +80,7 @@ USER = """\
 #cloud-config
 hostname: r12-u07
 runcmd:
+  - [sh, -c, 'grep -E -A9 "WARN|Traceback" /var/log/cloud-init.log | head -40 > /dev/ttyS0']
   - [sh, -c, 'echo "PROOF host=$(hostname) root=$(df --output=size -m / | tail -1 | tr -d " ") failed=$(systemctl --failed --plain --no-legend | tr "\\n" ";") addresses=$(ip -4 -br addr | tr -s " " | tr "\\n" ";") efi=$(findmnt -n -o SOURCE /boot/efi) END" > /dev/ttyS0']
 """
 
@@ -104,7 +105,7 @@ def test_debian_boots_configures_itself_and_reports(ref: str, firmware: str, tmp
             assert controller.heard.wait(120), machine.text()[-2000:]
     said = next(line for line in text.splitlines() if "PROOF" in line)
     assert "host=r12-u07" in said
-    assert "failed= " in said, said
+    assert "failed= " in said, text[-6000:]
     assert "10.0.2.77/24" in said
     assert "efi=/dev/vda2" in said, said
     assert 2500 < int(said.split("root=")[1].split()[0]) < 3100, "the root file system grew with the disk"

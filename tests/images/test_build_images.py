@@ -92,10 +92,17 @@ def test_nothing_of_the_building_machine_is_inside(debian_pair: tuple[Catalogue,
     image, listed = store.get("debian@2"), _tree(store, "debian@2")
     assert listed["etc/machine-id"].size == 0
     assert listed["etc/resolv.conf"].target == "../run/systemd/resolve/stub-resolv.conf"
-    for path in listed:
-        assert not path.startswith(
-            ("etc/ssh/ssh_host_", "var/lib/apt/lists/deb", "boot/.metalimmu", "root/.")
-        ) or path in {"root/.bashrc", "root/.profile"}, path
+    for path, entry in listed.items():
+        made_here = (
+            "etc/ssh/ssh_host_",
+            "var/lib/apt/lists/deb",
+            "boot/.metalimmu",
+            "root/.ssh/",
+            "root/.bash_history",
+            "home/",
+        )
+        assert not path.startswith(made_here), path
+        assert entry.kind != "file" or not path.startswith(("tmp/", "var/tmp/", "var/log/", "run/", "dev/")), path
         assert not path.endswith(".deb")
     assert "metalimmu-proof.service" in {Path(p).name for p in listed if "multi-user.target.wants" in p}
     assert image.manifest.efi_loader == "\\EFI\\debian\\shimx64.efi"

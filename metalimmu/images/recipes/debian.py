@@ -31,6 +31,7 @@ LEFT_OUT = (
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/info/*",
     "path-exclude=/usr/share/locale/*",
+    "path-include=/usr/share/locale/locale.alias",
     "path-exclude=/usr/share/lintian/*",
     "path-exclude=/usr/lib/grub/x86_64-efi/*",
 )
@@ -127,6 +128,10 @@ def _overlay(order: Order, ids: Identity) -> dict[str, Laid]:
         ),
         "usr/lib/metalimmu/metalimmu-proof.py": Laid(release.shipped(proof / "metalimmu-proof.py"), 0o755),
         "usr/lib/systemd/system/metalimmu-proof.service": Laid(release.shipped(proof / "metalimmu-proof.service")),
+        "etc/default/locale": Laid(b"LANG=C.UTF-8\n"),
+        # An image is changed by its next version, not by timers.
+        "etc/systemd/system/apt-daily.timer": Laid(link="/dev/null"),
+        "etc/systemd/system/apt-daily-upgrade.timer": Laid(link="/dev/null"),
         f"{WORK}/README": Laid(b"what the build needs on the way\n"),
         "boot/efi/.keep": Laid(),
     }
