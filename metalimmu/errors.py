@@ -117,9 +117,7 @@ class BmcCertificateError(BmcError):
 
 
 class BmcLoginRefused(BmcError):
-    default_hint = (
-        "correct the credentials; metalimmu does not try these again until they change, so no account is locked"
-    )
+    default_hint = "correct the credentials; these are not tried again, so that no account is locked (`power status HOST --retry-login` does)"
 
 
 class BmcNotPermitted(BmcError):

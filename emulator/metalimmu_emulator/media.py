@@ -1,35 +1,19 @@
-"""Virtual media, served lazily: QEMU reads the URL itself, block by block, while the guest reads (qemu-block-extra).
+"""Virtual media, served lazily: the BMC reads the URL block by block while the machine reads its CD.
 
 Nothing is copied at insert, as with a real BMC; so what the controller counts is what the machine really read.
 """
 
 from __future__ import annotations
 
-import ssl
-import urllib.error
-import urllib.parse
-import urllib.request
+import contextlib
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from metalimmu.errors import LabError
+from metalimmu_emulator.nbd import Export
 from metalimmu_emulator.qmp import QmpClient, QmpError
+from metalimmu_emulator.remote import RemoteFile
 
-PROBE_SECONDS = 10.0
-READ_SECONDS = 30  # QEMU's limit for one range; its default of 5 is short for a busy controller
-READAHEAD = (
-    128 << 10
-)  # bytes; QEMU's default of 256 KiB. With 1 MiB a boot through GRUB fetched 1.7 times the ISO, with this 1.03 times
-
-
-class MediaRefused(LabError):
-    """`status` is the HTTP status that the BMC answers with."""
-
-    default_hint = "check the URL and that the BMC can reach it"
-
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
-        self.status = status
+SOCKET = "media.sock"  # in the server's folder
 
 
 @dataclass(frozen=True)
@@ -39,47 +23,37 @@ class Media:
     attach: bool = True  # False: accepted, and never shown to the machine (a fault)
 
 
-def probe(media: Media) -> None:
-    """A HEAD, as QEMU does it. Raises MediaRefused: 400 when the URL is wrong, 502 when its server is."""
-    if urllib.parse.urlsplit(media.url).scheme not in ("http", "https"):
-        raise MediaRefused(f"{media.url}: only http and https can be read", status=400)
-    context = ssl.create_default_context()
-    if not media.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    request = urllib.request.Request(media.url, method="HEAD")  # noqa: S310  # the scheme is checked above
-    try:
-        with opener.open(request, timeout=PROBE_SECONDS) as answer:
-            headers = answer.headers
-    except urllib.error.HTTPError as exc:
-        with exc:
-            status = 502 if exc.code >= 500 else 400
-        raise MediaRefused(f"{media.url}: its server answers {exc.code}", status=status) from exc
-    except (OSError, ValueError) as exc:
-        raise MediaRefused(f"{media.url}: cannot be read: {exc}", status=502) from exc
-    if headers.get("Accept-Ranges", "").lower() != "bytes" or not headers.get("Content-Length"):
-        raise MediaRefused(f"{media.url}: its server does not offer byte ranges", status=400)
+class Disc:
+    """One medium, from insert to eject, whether the machine is on or off. Raises MediaRefused."""
 
+    def __init__(self, media: Media, folder: Path) -> None:
+        self.media = media
+        self._file = RemoteFile(media.url, verify=media.verify)
+        self._export = Export(folder / SOCKET, self._file.size, self._file.read) if media.attach else None
 
-def attach(client: QmpClient, media: Media, node: str) -> None:
-    """Put the medium into drive cd0 as block node `node`. Raises MediaRefused; the drive is then as before."""
-    scheme = urllib.parse.urlsplit(media.url).scheme
-    source: dict[str, Any] = {"driver": scheme, "url": media.url, "timeout": READ_SECONDS, "readahead": READAHEAD}
-    if scheme == "https":
-        source["sslverify"] = media.verify
-    try:
-        client.execute("blockdev-add", READ_SECONDS + 5, driver="raw", node_name=node, read_only=True, file=source)
-    except QmpError as exc:
-        raise MediaRefused(f"{media.url}: {exc.message}", status=502) from exc
-    client.execute("blockdev-open-tray", id="cd0", force=True)
-    client.execute("blockdev-insert-medium", id="cd0", node_name=node)
-    client.execute("blockdev-close-tray", id="cd0")
+    def attach(self, client: QmpClient, node: str) -> None:
+        """Put it into drive cd0 of a machine as block node `node`. Raises QmpError."""
+        if self._export is None:
+            return
+        server = {"type": "unix", "path": SOCKET}  # relative: QEMU runs in the server's folder
+        source = {"driver": "nbd", "server": server, "export": ""}
+        client.execute("blockdev-add", driver="raw", node_name=node, read_only=True, file=source)
+        client.execute("blockdev-open-tray", id="cd0", force=True)
+        client.execute("blockdev-insert-medium", id="cd0", node_name=node)
+        client.execute("blockdev-close-tray", id="cd0")
 
+    def detach(self, client: QmpClient, node: str) -> None:
+        """Take it out, also when the guest has locked the drive: a BMC does not ask."""
+        if self._export is None:
+            return
+        self._file.close()  # a read that waits for its server is over
+        client.execute("blockdev-open-tray", id="cd0", force=True)
+        client.execute("blockdev-remove-medium", id="cd0")
+        client.execute("blockdev-close-tray", id="cd0")
+        with contextlib.suppress(QmpError):  # the node goes with its process in any case
+            client.execute("blockdev-del", node_name=node)
 
-def detach(client: QmpClient, node: str) -> None:
-    """Take it out, also when the guest has locked the drive: a BMC does not ask."""
-    client.execute("blockdev-open-tray", id="cd0", force=True)
-    client.execute("blockdev-remove-medium", id="cd0")
-    client.execute("blockdev-close-tray", id="cd0")
-    client.execute("blockdev-del", node_name=node)
+    def close(self) -> None:
+        self._file.close()
+        if self._export:
+            self._export.close()

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from metalimmu.errors import LabError
-from metalimmu_emulator import media as virtual_media
 from metalimmu_emulator.files import write_message
 from metalimmu_emulator.machine import BOOTABLE, ORDERS, VARS, ServerSpec, Start, command
-from metalimmu_emulator.media import Media, MediaRefused
+from metalimmu_emulator.media import Disc, Media
 from metalimmu_emulator.processes import ProcessId, identify
 from metalimmu_emulator.qmp import QmpClient, QmpError
 
@@ -130,6 +129,7 @@ class Vm:
         self._faults = faults
         self._lock = threading.RLock()
         self._running: _Running | None = None
+        self._disc: Disc | None = None
         self._nodes = 0
         self._booted = threading.Condition(self._lock)
         self.state = State(override=Override(mode="Legacy" if spec.firmware == "bios" else "UEFI"))
@@ -204,10 +204,7 @@ class Vm:
         self._running = running
         self.state = replace(self.state, power="On", process=identify(process.pid), starts=self.state.starts + 1)
         threading.Thread(target=self._watch, args=(running,), name=f"{self.spec.name}-watch", daemon=True).start()
-        if self.state.media:
-            # A BMC whose medium has gone starts the machine without it.
-            with contextlib.suppress(MediaRefused):
-                self._attach(running, self.state.media)
+        self._attach(running)
         running.client.execute("cont")
         self._begun(running)
 
@@ -250,6 +247,9 @@ class Vm:
         with self._lock:
             if self._running:
                 self._stop(self._running)
+            if self._disc:
+                self._disc.close()
+                self._disc = None
 
     # boot override -------------------------------------------------------------------------------------------
 
@@ -314,27 +314,29 @@ class Vm:
         with self._lock:
             if self.state.media:
                 raise WrongState(f"{self.state.media.url} is inserted already", hint="eject it first")
-            virtual_media.probe(media)
-            if self._running:
-                self._attach(self._running, media)
+            self._disc = Disc(media, self.folder)
             self.state = replace(self.state, media=media)
+            if self._running:
+                self._attach(self._running)
             self._save()
 
     def eject(self) -> None:
         """An empty drive is no error."""
         with self._lock:
-            running = self._running
-            if running and running.node:
-                virtual_media.detach(running.client, running.node)
-                running.node = ""
+            disc, running = self._disc, self._running
+            if disc:
+                if running:
+                    disc.detach(running.client, running.node)
+                disc.close()
+            self._disc = None
             self.state = replace(self.state, media=None)
             self._save()
 
-    def _attach(self, running: _Running, media: Media) -> None:
-        if media.attach:
+    def _attach(self, running: _Running) -> None:
+        if self._disc:
             self._nodes += 1
-            virtual_media.attach(running.client, media, f"media{self._nodes}")
             running.node = f"media{self._nodes}"
+            self._disc.attach(running.client, running.node)
 
     def _save(self) -> None:
         write_message(self.folder / "state.json", self.state)

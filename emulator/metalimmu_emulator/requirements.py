@@ -11,14 +11,11 @@ from metalimmu_emulator.machine import CODE
 
 # Debian's and Ubuntu's package -> a program or file that proves it is there
 PACKAGES = {"qemu-system-x86": "qemu-system-x86_64", "util-linux": "setpriv"}
-CURL_BLOCK = "lib/*/qemu/block-curl.so"  # package qemu-block-extra
 
 
 def check(firmware: str) -> None:
     """Raises ToolError that names every Debian package and Python extra that is missing."""
     missing = [package for package, program in PACKAGES.items() if shutil.which(program) is None]
-    if not any(Path("/usr").glob(CURL_BLOCK)):
-        missing.append("qemu-block-extra")
     if firmware in CODE and not Path(CODE[firmware]).is_file():
         missing.append("ovmf")
     if missing:

@@ -16,8 +16,9 @@ from sushy_tools.emulator.resources.vmedia import DeviceInfo
 from metalimmu.errors import LabError
 from metalimmu_emulator.bmc import CURRENT, Bmc
 from metalimmu_emulator.machine import ORDERS
-from metalimmu_emulator.media import Media, MediaRefused
+from metalimmu_emulator.media import Media
 from metalimmu_emulator.qemu import RESET_TYPES, Override, WrongState
+from metalimmu_emulator.remote import MediaRefused
 from metalimmu_emulator.resources import CPU
 
 

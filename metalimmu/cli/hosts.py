@@ -77,15 +77,16 @@ def inspect(site: Path, name: str, fmt: str) -> None:
 @click.argument("verb", type=click.Choice(["on", "off", "reset", "status"]))
 @click.argument("name")
 @click.option("--graceful", is_flag=True, help="Ask the system to shut down or restart.")
+@click.option("--retry-login", is_flag=True, help="With status: try credentials again that this BMC has refused.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def power(site: Path, verb: str, name: str, graceful: bool, yes: bool) -> None:
+def power(site: Path, verb: str, name: str, graceful: bool, retry_login: bool, yes: bool) -> None:
     """Switch a host on or off, reset it, or ask for its power state; waits until it is so."""
     from metalimmu.service import hosts
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
     if verb == "status":
-        click.echo(f"{name}: {hosts.power_status(opened, name)}")
+        click.echo(f"{name}: {hosts.power_status(opened, name, retry_login=retry_login)}")
         return
     if verb in ("off", "reset") and not yes:
         click.confirm(f"Power {verb} of {name}: what runs there is lost. Go on?", abort=True)

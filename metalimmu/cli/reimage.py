@@ -12,7 +12,7 @@ from metalimmu.cli.output import output_option, site_option
 
 if TYPE_CHECKING:
     from metalimmu.observed.types import WriteRequest
-    from metalimmu.plan.types import Plan
+    from metalimmu.plan.types import Plan, PlanStep
     from metalimmu.service.site import OpenSite
     from metalimmu.service.worker import Worker
 
@@ -185,11 +185,15 @@ def _print_plan(made: Plan) -> None:
         click.echo(f"  note      {warning}")
     click.echo("  steps")
     for step in made.steps:
-        click.echo(f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {_span(step.limit)}")
+        click.echo(f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {_most(step)}")
         for request in step.requests:
             click.echo(f"               {_request(request)}")
         for request in step.if_needed:
             click.echo(f"               if needed: {_request(request)}")
+
+
+def _most(step: PlanStep) -> str:
+    return f"{_span(step.stall)} without progress" if step.stall else _span(step.limit)
 
 
 def _request(request: WriteRequest) -> str:

@@ -31,6 +31,7 @@ _ESTIMATE = {
     "report": 240.0,
     "prove": 5.0,
 }
+_STALLS = frozenset({"write", "verify", "config"})
 _WRITE_RATE = 200e6  # bytes per second, with the read-back
 
 TITLES = {
@@ -234,6 +235,7 @@ def _steps(spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests
             name=n,
             title=TITLES[n],
             limit=limit.get(n, lim["bmc"]),
+            stall=lim["stall"] if n in _STALLS else None,
             seconds=round(estimate[n], 1),
             boots=1 if n in ("power", "boot") else 0,
             requests=requests.will.get(n, ()),

@@ -39,6 +39,7 @@ class PlanStep(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     title: str
     limit: float  # seconds, after which the step has failed
+    stall: float | None = None  # seconds without progress, after which it has failed before
     seconds: float  # estimated
     boots: int = 0
     requests: tuple[WriteRequest, ...] = ()

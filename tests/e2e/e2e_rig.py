@@ -220,8 +220,9 @@ class Rig:
         def done() -> bool:
             try:
                 with self.qmp(host) as client:
-                    limits = {"bps": 0, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": writes_per_second}
-                    client.execute("block_set_io_throttle", id="disk0", **limits)
+                    line = f"block_set_io_throttle disk0/virtio-backend 0 0 0 0 0 {writes_per_second}"  # the last: writes per second
+                    said = client.execute("human-monitor-command", command_line=line)
+                    assert not said, said
             except QmpError as exc:
                 if exc.kind != "closed":
                     raise

@@ -15,9 +15,10 @@ from conftest import MediaServer, wait_until
 from metalimmu_emulator import faults
 from metalimmu_emulator.faults import Faults
 from metalimmu_emulator.machine import DiskSpec, ServerSpec
-from metalimmu_emulator.media import Media, MediaRefused
+from metalimmu_emulator.media import Media
 from metalimmu_emulator.processes import alive
 from metalimmu_emulator.qemu import Override, Spawner, Vm, WrongState
+from metalimmu_emulator.remote import MediaRefused
 
 pytestmark = pytest.mark.e2e
 

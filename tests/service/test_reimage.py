@@ -24,6 +24,7 @@ from metalimmu.errors import (
     ReadOnlyMode,
 )
 from metalimmu.plan.reimage import MEDIA_URL
+from metalimmu.service.hosts import power_status
 from metalimmu.service.planning import check_guards, plan_host, rollback_image
 from metalimmu.service.runs import submit
 from metalimmu.service.site import OpenSite
@@ -283,6 +284,9 @@ def test_wrong_password_is_tried_once(rack: Rack) -> None:
             plan_host(site(rack), "node-1")
         assert caught.value.hint
     assert rack.machine("node-1").refused_logins == 1
+    with pytest.raises(BmcLoginRefused):
+        power_status(site(rack), "node-1", retry_login=True)
+    assert rack.machine("node-1").refused_logins == 2
 
 
 @pytest.mark.parametrize(
