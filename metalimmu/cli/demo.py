@@ -32,14 +32,13 @@ def demo(recipe: str, firmware: str, kvm: bool, mirror: str | None, keep: bool) 
 
     The ramdisk and both versions of the image are built the first time and kept for the next.
     """
-    from metalimmu import paths
-    from metalimmu.cli.lab import folder
+    from metalimmu.cli.lab import artifacts, folder
     from metalimmu.errors import NotFound
     from metalimmu_emulator import requirements
     from metalimmu_emulator.lab import Lab
 
     requirements.check(firmware)
-    images, ramdisks = paths.cache() / "lab" / "images", paths.cache() / "lab" / "ramdisk"
+    images, ramdisks = artifacts()
     versions = _built(recipe, images, ramdisks, mirror)
     try:
         Lab(folder(NAME)).down()  # one that an interrupted demo left

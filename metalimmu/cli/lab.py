@@ -60,12 +60,11 @@ lab.add_command(demo)
 @click.option("--mirror", metavar="URL", help="Debian mirror for ramdisk and images.")
 def up(name: str, disk_size: int, ramdisk: str, mirror: str | None, **shape: Any) -> None:
     """Start a lab, with a site to drive it."""
-    from metalimmu import paths
     from metalimmu_emulator import requirements
     from metalimmu_emulator.lab import Lab
 
     requirements.check(shape["firmware"])
-    images, ramdisks = paths.cache() / "lab" / "images", paths.cache() / "lab" / "ramdisk"
+    images, ramdisks = artifacts()
     ensure_artifacts(images, ramdisks, ramdisk, mirror)
     made = Lab.up(
         folder(name),
@@ -120,6 +119,14 @@ def down(name: str) -> None:
     """End all processes of a lab and remove all its files."""
     existing(name).down()
     click.echo(f"lab {name} is gone")
+
+
+def artifacts() -> tuple[Path, Path]:
+    """Where the labs of this user have their images and ramdisks; another version of metalimmu builds its own."""
+    from metalimmu import __version__, paths
+
+    here = paths.cache() / "lab" / __version__
+    return here / "images", here / "ramdisk"
 
 
 def ensure_ramdisk(ramdisks: Path, flavour: str, mirror: str | None) -> None:
