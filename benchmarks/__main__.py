@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME …] [--quick] [--rounds N]`: run the benchmarks, print one table, write JSON.
 
-Exit status: 0 when every claim holds and all answers are equal, 1 otherwise, 2 for a benchmark that does not exist.
+Exit status: 0 when every claim holds and all answers are equal, 1 otherwise, 2 for a benchmark that does not exist. A
+quick run says nothing about speed, so there only the answers count.
 Results go to benchmarks/results/, which git ignores: they belong to the machine that they were measured on.
 """
 
@@ -24,7 +25,7 @@ ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
 
 # In this order: the cheap ones first. vm_reimage and vm_agent share their virtual machines' runs.
-MODULES = ("cli_start", "site_load", "fakes_100", "agent_write", "vm_reimage", "vm_agent")
+MODULES = ("cli_start", "site_load", "fakes_100", "image_store", "agent_write", "vm_reimage", "vm_agent")
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +57,8 @@ def main(arguments: list[str]) -> int:
         print(f"{name} did not run: {why}")
     written = _write(results, broken, asked, began)
     _say(f"written: {written}")
-    return 0 if all(r.good for r in results) and not broken else 1
+    good = all(r.equal is not False if asked.quick else r.good for r in results)
+    return 0 if good and not broken else 1
 
 
 def _write(results: list[Result], broken: dict[str, str], asked: argparse.Namespace, began: float) -> Path:

@@ -42,7 +42,9 @@ def run() -> list[Result]:
     name = f"{hosts} reimages at once"
     more = {"rounds": rounds}
     return [
-        limited(f"{name}: memory of the controller", [r["memory_mb"] for r in rounds], MEMORY, unit="MB", equal=good, **more),
+        limited(
+            f"{name}: memory of the controller", [r["memory_mb"] for r in rounds], MEMORY, unit="MB", equal=good, **more
+        ),
         limited(f"{name}: lost", [float(hosts - r["succeeded"]) for r in rounds], 0, unit="hosts", equal=good),
         told(f"{name}: CPU of a run", [r["run_cpu"] / hosts * 1e3 for r in rounds], unit="ms", equal=good),
         told(f"{name}: CPU of its plan", [r["plan_cpu"] / hosts * 1e3 for r in rounds], unit="ms"),

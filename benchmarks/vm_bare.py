@@ -106,7 +106,9 @@ def _programs(debs: Path, root: Path) -> None:
 def _modules(base: Base, work: Path, root: Path) -> None:
     """Drivers of disk and network out of the ramdisk's own squashfs: the same kernel, the same files."""
     tree = work / "squash"
-    base.tools.run("usr/bin/unsquashfs", "-q", "-n", "-no-xattrs", "-d", tree, base.file("root.squashfs"), "usr/lib/modules")
+    base.tools.run(
+        "usr/bin/unsquashfs", "-q", "-n", "-no-xattrs", "-d", tree, base.file("root.squashfs"), "usr/lib/modules"
+    )
     index = next((tree / "usr/lib/modules").glob("*/modules.dep"))
     needs = dict(line.partition(":")[::2] for line in index.read_text().splitlines())
     by_name = {Path(p).name.removesuffix(".ko").replace("-", "_"): p for p in needs}

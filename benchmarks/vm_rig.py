@@ -128,7 +128,9 @@ class Rig:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
             ended = time.time()
             if done.returncode:
-                raise RuntimeError(f"metalimmu reimage ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
+                raise RuntimeError(
+                    f"metalimmu reimage ended with {done.returncode}:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}"
+                )
             reported = clock.saw(REPORTED, 5)
         d = self._deployment()
         report = d.report
@@ -175,7 +177,11 @@ class Rig:
         self.fresh(ref)
         with self.clock() as clock:
             self.redfish("POST", "/VirtualMedia/Cd/Actions/VirtualMedia.InsertMedia", {"Image": f"{self.media}/{iso}"})
-            boot = {"BootSourceOverrideEnabled": "Once", "BootSourceOverrideTarget": "Cd", "BootSourceOverrideMode": "UEFI"}
+            boot = {
+                "BootSourceOverrideEnabled": "Once",
+                "BootSourceOverrideTarget": "Cd",
+                "BootSourceOverrideMode": "UEFI",
+            }
             self.redfish("PATCH", "", {"Boot": boot})
             self.redfish("POST", "/Actions/ComputerSystem.Reset", {"ResetType": "On"})
             reported = clock.saw(REPORTED, LIMIT)
@@ -248,14 +254,18 @@ class Clock:
     def timeline(self, start: float) -> list[str]:
         """Every line with the seconds from `start` to its end."""
         lines = self.text().decode(errors="replace").split("\n")
-        return [f"{at - start:7.2f} {line.strip()}" for at, line in zip(self._lines, lines, strict=False) if line.strip()]
+        return [
+            f"{at - start:7.2f} {line.strip()}" for at, line in zip(self._lines, lines, strict=False) if line.strip()
+        ]
 
     def saw(self, word: bytes, limit: float) -> float:
         """When (seconds since 1970). Raises RuntimeError when it does not come, with the console's last words."""
         deadline = time.monotonic() + limit
         while word not in self._seen:
             if BARE_FAILED in self._seen or time.monotonic() > deadline or not self._thread.is_alive():
-                raise RuntimeError(f"{word.decode()!r} is not on the console: {self.text()[-2000:].decode(errors='replace')}")
+                raise RuntimeError(
+                    f"{word.decode()!r} is not on the console: {self.text()[-2000:].decode(errors='replace')}"
+                )
             time.sleep(0.01)
         return self._seen[word]
 
@@ -323,7 +333,12 @@ def up() -> Iterator[Rig]:
         if server.stdout.readline() != b"ready\n":
             raise RuntimeError("the server of the bare script did not start")
         yield Rig(
-            lab, folder, f"http://10.0.2.2:{files}", f"http://127.0.0.1:{files}", f"https://10.0.2.2:{reports}", keys.pem
+            lab,
+            folder,
+            f"http://10.0.2.2:{files}",
+            f"http://127.0.0.1:{files}",
+            f"https://10.0.2.2:{reports}",
+            keys.pem,
         )
 
 

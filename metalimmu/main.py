@@ -24,8 +24,10 @@ def run(args: Sequence[str]) -> int:
         return say(exc)
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except click.Abort:
-        click.echo("aborted: nothing was changed", err=True)
+    except click.Abort as exc:
+        # click raises it for "no" at a question, where nothing was begun, and for Ctrl-C anywhere.
+        interrupted = isinstance(exc.__cause__, KeyboardInterrupt)
+        click.echo("interrupted" if interrupted else "aborted: nothing was changed", err=True)
         return INTERRUPTED
     except click.ClickException as exc:
         exc.show()

@@ -25,7 +25,7 @@ from metalimmu_emulator.files import write_message
 from metalimmu_emulator.machine import BOOTABLE, ORDERS, VARS, ServerSpec, Start, command
 from metalimmu_emulator.media import Disc, Media
 from metalimmu_emulator.processes import ProcessId, identify
-from metalimmu_emulator.qmp import QmpClient, QmpError
+from metalimmu_emulator.qmp import QmpClient, QmpError, event_time
 
 LOG = logging.getLogger(__name__)
 QUIT_SECONDS = 10.0
@@ -131,6 +131,8 @@ class Vm:
         self._running: _Running | None = None
         self._disc: Disc | None = None
         self._nodes = 0
+        self._ordered = 0.0  # when the boot order was last set
+        self._last_reset = 0.0
         self._booted = threading.Condition(self._lock)
         self.state = State(override=Override(mode="Legacy" if spec.firmware == "bios" else "UEFI"))
         self._save()
@@ -168,9 +170,9 @@ class Vm:
         )
 
     def _reset(self, running: _Running) -> None:
-        before = self.state.resets
+        asked = time.time()
         running.client.execute("system_reset")
-        if not self._booted.wait_for(lambda: self.state.resets > before, RESET_SECONDS):
+        if not self._booted.wait_for(lambda: self._last_reset >= asked, RESET_SECONDS):
             raise LabError(f"{self.spec.name}: QEMU did not reset the machine within {RESET_SECONDS:g} s")
 
     def _firmware(self) -> str:
@@ -265,40 +267,42 @@ class Vm:
         order = self.state.override.order
         for name in BOOTABLE:
             _bootindex(running.client, name, -1)
+        self._ordered = time.time()
         for index, name in enumerate(order):
             _bootindex(running.client, name, index)
 
     def _begun(self, running: _Running) -> None:
         """A boot has begun: firmware has its order, so Once is used up."""
-        running.warm_reset = 0.0
         if self.state.override.enabled == "Once":
             self.state = replace(self.state, override=replace(self.state.override, enabled="Disabled", target="None"))
             self._order(running)
         self._save()
 
-    def _on_reset(self, running: _Running) -> None:
+    def _on_reset(self, running: _Running, at: float) -> None:
         """SeaBIOS answers a warm reset with one of its own, some 40 ms later, and only then reads the order.
 
         So with it the first RESET of a pair does not begin the boot. (OVMF resets once.) A reset so early that
-        SeaBIOS had not begun has no second one: hence the time limit.
+        SeaBIOS had not begun has no second one: hence the time limit. `at` is QEMU's time of the event: one from
+        before the override was set, heard of late, has nothing to do with it.
         """
         with self._lock:
             if self._running is not running:
                 return
             self.state = replace(self.state, resets=self.state.resets + 1)
-            answered = running.warm_reset and time.monotonic() - running.warm_reset < SEABIOS_SECONDS
-            if running.firmware == "bios" and not answered:
-                running.warm_reset = time.monotonic()
-                self._save()
-            else:
+            self._last_reset = at
+            first = running.firmware == "bios" and at - running.warm_reset > SEABIOS_SECONDS
+            running.warm_reset = at if first else 0.0
+            if not first and at >= self._ordered:
                 self._begun(running)
+            else:
+                self._save()
             self._booted.notify_all()
 
     def _watch(self, running: _Running) -> None:
         while (event := running.client.events.get()) is not None:
             if event.get("event") == "RESET":
                 with contextlib.suppress(QmpError):  # it ends while we talk to it: the loop ends too
-                    self._on_reset(running)
+                    self._on_reset(running, event_time(event))
         self._ended(running)
         with self._lock:
             if running.again and self._running is None:

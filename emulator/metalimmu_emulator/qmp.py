@@ -22,6 +22,12 @@ from metalimmu.errors import LabError
 Event = dict[str, Any]
 
 
+def event_time(event: Event) -> float:
+    """When it happened by QEMU's clock, seconds since 1970."""
+    stamp = event["timestamp"]
+    return float(stamp["seconds"]) + float(stamp["microseconds"]) / 1e6
+
+
 class QmpError(LabError):
     """QEMU said no, or is gone. `kind` is QMP's error class, or "closed" or "timeout"."""
 

@@ -163,7 +163,7 @@ def _interrupted(site: OpenSite, worker: Worker, run: str) -> None:
     """Only our own run is left: those of other processes are taken over by whoever waits for them."""
     from metalimmu.service.runs import interrupt
 
-    if not worker.working:
+    if not worker.elected:
         click.echo(f"\nno longer watching; another process executes run {run}", err=True)
         return
     interrupt(site, run)

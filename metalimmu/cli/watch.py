@@ -55,19 +55,24 @@ def summary(site: OpenSite, record: RunRecord) -> None:
     ]
     total = sum(moved.values())
     took = (record.finished or time.time()) - (record.started or record.created)
-    host = site.store.host(record.host)
     rows.append(
         {
             "step": "TOTAL",
             "seconds": f"{took:.1f}",
             "bytes": f"{total:,}",
-            "proof": f"{host.image or '-'}: {host.proof}"
-            if record.status is RunStatus.succeeded
-            else str(record.status),
+            "proof": _verdict(record),
         }
     )
     click.echo()
     emit(rows, ["step", "seconds", "bytes", "proof"], "table", name="step")
+
+
+def _verdict(record: RunRecord) -> str:
+    if record.status is not RunStatus.succeeded:
+        return str(record.status)
+    plan = record.plan
+    word = "unproven, as its role asks for no proof" if plan["spec"]["proof"].get("by") == "none" else "proven"
+    return f"{plan['image']['ref']}: {word}"
 
 
 def _moved(site: OpenSite, record: RunRecord) -> dict[str, int]:

@@ -40,6 +40,7 @@ class Worker:
         self._boot: object | None = None
         self.failure: StoreError | None = None
         self.resumed: list[str] = []  # runs of dead workers that this one goes on with
+        self.elected = False  # became the site's worker, if only to end while it was starting
 
     @property
     def working(self) -> bool:
@@ -54,6 +55,7 @@ class Worker:
             return True
         if not self._lock.take():
             return False
+        self.elected = True
         try:
             self._start()
         except BaseException:

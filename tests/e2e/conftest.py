@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import e2e_rig  # noqa: E402
 import image_builds  # noqa: E402
 
 from metalimmu import paths  # noqa: E402
-from metalimmu.cli.lab import ensure_artifacts, ensure_ramdisk  # noqa: E402
+from metalimmu.cli.lab import artifacts, ensure_artifacts, ensure_ramdisk  # noqa: E402
 from metalimmu_emulator.lab import Lab  # noqa: E402
 
 MIB = 1 << 20
@@ -35,14 +36,25 @@ def artefacts() -> Artefacts:
     """tiny@1, tiny@2 built on it, and the lab's ramdisk: made once, and again when what they are made from changes."""
     store, _ = image_builds.image("tiny@1", "tiny")
     image_builds.image("tiny@2", "tiny", base="tiny@1")
-    found = Artefacts(store.root, paths.cache() / "lab" / "ramdisk")
-    ensure_artifacts(found.images, found.ramdisks, "lab", None)
+    found = Artefacts(store.root, artifacts()[1])
+    with building():
+        ensure_artifacts(found.images, found.ramdisks, "lab", None)
     return found
 
 
 @pytest.fixture(scope="session")
 def generic_ramdisk(artefacts: Artefacts) -> None:
-    ensure_ramdisk(artefacts.ramdisks, "generic", None)
+    with building():
+        ensure_ramdisk(artefacts.ramdisks, "generic", None)
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Test processes that run side by side build a ramdisk once."""
+    paths.cache().mkdir(parents=True, exist_ok=True)
+    with (paths.cache() / "e2e-building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 Up = Callable[..., e2e_rig.Rig]

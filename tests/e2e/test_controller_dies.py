@@ -33,24 +33,26 @@ def test_killed_at_insert_in_mid_write_before_go_and_before_the_report_and_inter
     run = rig.last_run()
     assert run is not None
 
-    # Check-in: a person presses Ctrl-C.
+    # Mid-write. A second person is refused, and told who works here.
     command = resumed(rig, run.id)
-    rig.until(lambda: rig.step() == "check-in", "the wait for the check-in")
     rig.throttle(4)
+    rig.until(lambda: rig.written() > 0.1, "a tenth of the write")
+    assert run.id in failed(rig("reimage", NODE, "--yes", status=1))
+    command.send(signal.SIGKILL)
+    command.end(-signal.SIGKILL)
+    before = rig.deployed()
+    share = rig.written()
+    assert share < 0.7, "it was to be killed in mid-write"
+
+    # Mid-write again: a person presses Ctrl-C.
+    command = resumed(rig, run.id)
+    rig.until(lambda: rig.written() > share + 0.1, "another tenth of the write")
     command.send(signal.SIGINT)
     said = command.end(130).text
     assert f"`metalimmu run resume {run.id}` finishes it" in said
     assert "nothing was changed" not in said
     assert rig.store.run(run.id).status == "interrupted"
-
-    # Mid-write. A second person is refused, and told who works here.
-    command = resumed(rig, run.id)
-    rig.until(lambda: rig.written() > 0.2, "a fifth of the write")
-    assert run.id in failed(rig("reimage", NODE, "--yes", status=1))
-    command.send(signal.SIGKILL)
-    command.end(-signal.SIGKILL)
-    assert rig.written() < 0.9, "it was to be killed in mid-write"
-    before = rig.deployed()
+    assert rig.written() < 0.9, "it was to be interrupted in mid-write"
     rig.throttle(0)
 
     # Before go: all is written, the machine waits, the media go out.

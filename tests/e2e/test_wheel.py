@@ -71,7 +71,7 @@ def test_the_wheel_alone_runs_a_lab_and_a_reimage(
 ) -> None:
     env = environment | {"XDG_STATE_HOME": str(tmp_path / "state"), "METALIMMU_CACHE": str(tmp_path / "cache")}
     # What the checkout has built is current for the wheel too: it carries the same ramdisk scripts and agent.
-    cache = tmp_path / "cache" / "lab"
+    cache = tmp_path / "cache" / "lab" / metalimmu.__version__
     cache.mkdir(parents=True)
     (cache / "images").symlink_to(artefacts.images)
     (cache / "ramdisk").symlink_to(artefacts.ramdisks)

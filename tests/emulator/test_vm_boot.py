@@ -209,7 +209,7 @@ def _inserted(client: Any) -> bool:
     [
         ("/none.iso", (400, "answers 404")),
         (None, (502, "cannot be read")),
-        ("file", (400, "only http and https")),
+        ("file", (400, "only http:")),
     ],
 )
 def test_media_that_cannot_be_read_are_refused_at_insert(
