@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MODULES))
     parser.add_argument("--quick", action="store_true", help="small and few: does it work? Says nothing about speed.")
     parser.add_argument("--rounds", type=int, help="measure each pair so often")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON")
     asked = parser.parse_args(arguments)
     unknown = [n for n in asked.names if n not in MODULES]
     if unknown:
@@ -62,7 +63,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(results: list[Result], broken: dict[str, str], asked: argparse.Namespace, began: float) -> Path:
-    RESULTS.mkdir(exist_ok=True)
+    asked.out.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
         "seconds": round(time.time() - began, 1),
@@ -77,7 +78,7 @@ def _write(results: list[Result], broken: dict[str, str], asked: argparse.Namesp
         "results": [r.as_json() for r in results],
         "broken": broken,
     }
-    path = RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime(began))
+    path: Path = asked.out / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime(began))
     path.write_text(json.dumps(report, indent=1, default=str) + "\n")
     return path
 

@@ -81,6 +81,7 @@ def _same(listed: list[dict[str, Any]], documents: list[Any], hosts: int) -> boo
 
 def _remembered(site: Path) -> Path:
     """Every host was reimaged once."""
+    from metalimmu.lifecycle import Proof, State
     from metalimmu.service.site import OpenSite
     from metalimmu.store.records import HostRecord
     from metalimmu.store.sqlite import HOSTS
@@ -89,6 +90,8 @@ def _remembered(site: Path) -> Path:
     store: Any = opened.store
     with store._db.write() as conn:  # noqa: SLF001 - ten thousand transactions would be a benchmark of their own
         for name in opened.docs.hosts:
-            HOSTS.insert(conn, HostRecord(name=name, state="active", proof="proven", image="web@1", digest="sha256:0"))
+            HOSTS.insert(
+                conn, HostRecord(name=name, state=State.active, proof=Proof.proven, image="web@1", digest="sha256:0")
+            )
     opened.close()
     return site

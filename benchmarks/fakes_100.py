@@ -92,7 +92,7 @@ def _cpu() -> float:
 def machines(folder: Path, hosts: int) -> None:
     """Until standard input ends; then how many disks are right."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from rack import Rack
+    from rack import Rack  # type: ignore[import-not-found]  # of the tests
 
     from metalimmu.images.catalogue import Catalogue
 

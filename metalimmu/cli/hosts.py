@@ -49,12 +49,8 @@ def show(site: Path, name: str, fmt: str) -> None:
     if fmt == "json":
         emit([found], [], fmt)
     else:
-        click.echo(
-            yaml.safe_dump(
-                {k: v for k, v in found.items() if v not in (None, [], {})}, sort_keys=False, allow_unicode=True
-            ),
-            nl=False,
-        )
+        known = {k: hosts.readable(v, k) for k, v in found.items() if v not in (None, [], {})}
+        click.echo(yaml.safe_dump(known, sort_keys=False, allow_unicode=True), nl=False)
 
 
 @host.command()

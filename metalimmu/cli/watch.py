@@ -99,10 +99,9 @@ def _progress(site: OpenSite, run: str, step: StepRecord) -> tuple[str, float | 
     p = d.progress
     if p is None or not p.total:
         return "", None
-    passed = max(time.time() - (d.checked_in or step.started), 0.1)
     rate = p.done / max(time.time() - step.started, 0.1)
-    left = (p.total - p.done) / rate if rate > 0 else 0.0
-    return f"{p.phase} {rate / 1e6:.0f} MB/s, {left:.0f} s left, {passed:.0f} s since check-in", p.done / p.total
+    left = f"{(p.total - p.done) / rate:.0f} s left" if rate > 1 else "waiting"
+    return f"{p.phase} {p.done / 1e6:.0f} of {p.total / 1e6:.0f} MB, {rate / 1e6:.0f} MB/s, {left}", p.done / p.total
 
 
 class _Plain:

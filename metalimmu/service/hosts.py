@@ -81,6 +81,20 @@ def show(site: OpenSite, host: str) -> dict[str, Any]:
     }
 
 
+def readable(value: Any, key: str = "") -> Any:
+    """For people: times as ISO 8601 in UTC instead of seconds since 1970."""
+    if isinstance(value, dict):
+        return {k: readable(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [readable(v) for v in value]
+    if key in _TIMES and isinstance(value, float) and value > 0:
+        return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(value))
+    return value
+
+
+_TIMES = frozenset({"at", "since", "system_at"})
+
+
 def inspect(site: OpenSite, host: str) -> Inventory:
     """Read the BMC now, without writing; kept as an observation."""
     spec = site.spec(host)

@@ -172,7 +172,7 @@ class Prove(Step):
         c.event("proven" if proven else "active", f"{c.host} is {word} at {c.plan.image.ref}", evidence=evidence)
         return {"summary": f"{c.plan.image.ref} {word}", "proof": evidence}
 
-    def act(self, c: Context) -> None:
+    def tend(self, c: Context) -> None:
         """The BMC shows media or override again (some do after a reset): put it right before we say it is."""
         eject(c)
         clear_override(c)

@@ -31,13 +31,20 @@ class MediaServer:
     ranges: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
     url: str = ""
+    stop: Callable[[], None] = lambda: None
 
 
 @pytest.fixture
-def media_server(tmp_path: Path) -> Iterator[MediaServer]:
+def media_folder(tmp_path: Path) -> MediaServer:
     folder = tmp_path / "media"
     folder.mkdir()
-    state = MediaServer(folder)
+    return MediaServer(folder)
+
+
+@pytest.fixture
+def handler_class(media_folder: MediaServer) -> type[BaseHTTPRequestHandler]:
+    state = media_folder
+    folder = state.folder
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -68,7 +75,7 @@ def media_server(tmp_path: Path) -> Iterator[MediaServer]:
             if data is None:
                 return
             asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            assert asked, "QEMU reads ranges only"
+            assert asked, "a BMC reads ranges only"
             start, end = int(asked[1]), min(int(asked[2] or len(data) - 1), len(data) - 1)
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
@@ -77,22 +84,32 @@ def media_server(tmp_path: Path) -> Iterator[MediaServer]:
             try:
                 self.wfile.write(data[start : end + 1])
             except ConnectionError:
-                return  # QEMU drops a read-ahead that it does not want any more
+                return
             with state.lock:
                 state.sent += end - start + 1
 
         def log_message(self, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    return Handler
+
+
+@pytest.fixture
+def media_server(media_folder: MediaServer, handler_class: type[BaseHTTPRequestHandler]) -> Iterator[MediaServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_class)
     server.daemon_threads = True
-    state.url = f"http://127.0.0.1:{server.server_port}"
+    media_folder.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    yield state
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+
+    def stop() -> None:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+    media_folder.stop = stop
+    yield media_folder
+    stop()
 
 
 @pytest.fixture
