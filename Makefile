@@ -10,7 +10,7 @@ PYTHON ?= python3
 # What runs outside of Python, and what for. Nothing here starts a service.
 DEBIAN := \
   python3-venv \
-  qemu-system-x86 qemu-utils qemu-block-extra ovmf \
+  qemu-system-x86 qemu-utils ovmf \
   mmdebstrap uidmap debian-archive-keyring \
   e2fsprogs dosfstools mtools fdisk \
   xorriso squashfs-tools cpio zstd \

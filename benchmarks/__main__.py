@@ -54,6 +54,8 @@ def main(arguments: list[str]) -> int:
         for result in made:
             _say(f"  {result.name}: {result.verdict}")
     print(table(results))
+    if asked.quick:
+        print("quick: these numbers say nothing about speed")
     for name, why in broken.items():
         print(f"{name} did not run: {why}")
     written = _write(results, broken, asked, began)

@@ -88,8 +88,7 @@ def test_a_killed_supervisor_takes_its_machines_along_and_down_cleans_up(lab_up:
     assert state
     assert supervisor
     os.kill(supervisor.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(state), 10, "QEMU's death with its supervisor")
-    assert not lab.running()
+    wait_until(lambda: not alive(state) and not lab.running(), 10, "QEMU's death with its supervisor")
     assert lab.status()[0].power == "Off"
     lab.down()
     assert processes_of(lab.folder) == []

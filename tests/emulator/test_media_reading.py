@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
 import ssl
 import struct
 import subprocess
@@ -185,7 +187,7 @@ def test_qemu_reads_what_is_exported(export: Callable[..., str], tmp_path: Path)
 def test_qemu_may_not_write(export: Callable[..., str]) -> None:
     done = qemu_img("bench", "-w", "-c", "1", "-f", "raw", export(bytes(1 << 20)))
     assert done.returncode != 0
-    assert "read-only" in done.stderr.lower()
+    assert "Permission denied" in done.stderr
 
 
 def test_an_unreadable_block_is_an_io_error_and_no_more(export: Callable[..., str], tmp_path: Path) -> None:
@@ -202,8 +204,6 @@ def test_many_small_reads_at_once(export: Callable[..., str]) -> None:
 
 
 def test_garbage_ends_the_connection_and_nothing_else(export: Callable[..., str], tmp_path: Path) -> None:
-    import socket
-
     url = export(bytes(1 << 20))
     for garbage in (b"GET / HTTP/1.0\r\n\r\n" * 4, struct.pack(">I8sII", 1, b"IHAVEOPT", 7, 1 << 31)):
         with socket.socket(socket.AF_UNIX) as client:
@@ -211,5 +211,6 @@ def test_garbage_ends_the_connection_and_nothing_else(export: Callable[..., str]
             client.connect(str(tmp_path / "n" / "m.sock"))
             client.sendall(garbage)
             assert client.recv(18).startswith(b"NBDMAGIC")
-            assert client.recv(1) == b""
+            with contextlib.suppress(ConnectionResetError):  # what we sent was not all read
+                assert client.recv(1) == b""
     assert qemu_img("bench", "-c", "16", "-f", "raw", url).returncode == 0

@@ -1,6 +1,6 @@
 """The recipe `tiny`: Debian's kernel, busybox and openssl, all on the ESP; a minute to build, seconds to boot. For tests.
 
-Two initrds, so that a new version that changes nothing but its name moves one chunk: the tools, and what the image is.
+Two initrds, so that a new version that changes nothing but its name moves three chunks: the tools, and what the image is.
 """
 
 from __future__ import annotations
