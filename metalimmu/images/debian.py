@@ -305,7 +305,7 @@ def mmdebstrap(
 
 def _apt_said(exc: ToolError) -> ToolError:
     """The first complaint is the cause; the last, which run_tool quotes, only says that something failed."""
-    complaints = re.findall(r"^[EW]: (.+)$", exc.output, re.MULTILINE)
+    complaints = re.findall(r"^E: (.+)$", exc.output, re.MULTILINE)
     if not complaints:
         return exc
     return ToolError(

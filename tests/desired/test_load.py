@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -177,16 +176,3 @@ def test_a_good_site_never_composes_for_lines(make_site: Any, monkeypatch: pytes
 
     monkeypatch.setattr(documents, "compose", again)
     assert list(load(site).hosts) == ["a", "b", "c"]
-
-
-def test_the_benchmark_compares_answers() -> None:
-    path = Path(__file__).parents[2] / "benchmarks/site_load.py"
-    spec = importlib.util.spec_from_file_location("site_load", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    result = module.measure(300, 1)
-    assert result["answers_equal"] is True
-    assert result["hosts"] == 300
-    assert result["ratio_yaml"] > 0
