@@ -120,6 +120,7 @@ class Rig:
     # --- metalimmu
 
     def ours(self, ref: str, *, fresh: bool = True) -> Run:
+        vm_images.image(ref)
         if fresh:
             self.fresh(ref)
         command = [metalimmu(), "--site", str(self.lab.site), "reimage", HOST, "--image", ref, "--yes"]

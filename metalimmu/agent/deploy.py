@@ -176,7 +176,7 @@ class Deployment:
             )
 
     def _choose(self, assignment: Assignment, manifest: Manifest) -> Disk:
-        self.disks = disks.settled(self.machine.root, self.disks)
+        self.disks = disks.settled(self.machine.root, self.disks, looks=disks.patience(assignment.root_disk))
         disk = disks.choose(self.disks, assignment.root_disk)
         if disk.logical_sector != manifest.sector_size:
             raise DiskUnsuitable(

@@ -61,15 +61,24 @@ def list_disks(root: Path, open_read: Callable[[str], Callable[[int, int], bytes
     return tuple(_with_signatures(d, open_read or reader) for d in one_per_wwn)
 
 
-def settled(root: Path, known: tuple[Disk, ...], *, limit: float = 30.0) -> tuple[Disk, ...]:
-    """The list once it has stopped changing: controllers show their disks one after the other, seconds after boot."""
+def settled(root: Path, known: tuple[Disk, ...], *, looks: int = 1, limit: float = 60.0) -> tuple[Disk, ...]:
+    """The list once it was the same for `looks` seconds: controllers show their disks one after the other, seconds
+    after boot (mpt3sas and megaraid_sas up to half a minute), and the only disk so far need not be the only one.
+    """
     deadline = time.monotonic() + limit
+    same = 0
     while True:
         now = list_disks(root)
-        if [d.path for d in now] == [d.path for d in known] or time.monotonic() > deadline:
+        same = same + 1 if [d.path for d in now] == [d.path for d in known] else 0
+        if same >= looks or time.monotonic() > deadline:
             return now
         known = now
         time.sleep(1.0)
+
+
+def patience(hints: RootDisk) -> int:
+    """Looks until a list is believed: one where the hints name a single disk, more where any disk may be the one."""
+    return 1 if hints.serial or hints.wwn or hints.by_path else 10
 
 
 def describe(root: Path, path: Path) -> Disk:

@@ -39,6 +39,8 @@ def media(service: Service, tree: Tree, gaps: list[Unknown] | None = None) -> tu
             try:
                 slot = _slot(tree.read(member))
             except BmcError as exc:
+                if gaps is None and exc.retry:
+                    raise  # a slot that cannot be read just now is not a slot that is gone
                 if gaps is not None:
                     gaps.append(unknown(exc, member))
                 continue

@@ -7,6 +7,7 @@ lost when the controller is killed is the last second of progress; nothing is de
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 from metalimmu import log
@@ -36,13 +37,10 @@ class Recorder:
         self._phases[deployment] = said.phase
         return is_new
 
-    def seen(self, deployment: str, now: float) -> None:
-        self._merge(deployment, seen=now)
-
     def sent(self, deployment: str, *, media: int = 0, chunks: int = 0) -> None:
-        """Bytes that really went out."""
+        """Bytes that really went out: whoever reads is alive."""
         if media or chunks:
-            self._merge(deployment, media=media, chunks=chunks)
+            self._merge(deployment, seen=time.time(), media=media, chunks=chunks)
 
     def take(self) -> list[Beat]:
         """What is not written yet; give it to `write`."""

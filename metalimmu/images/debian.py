@@ -287,6 +287,8 @@ def mmdebstrap(
         argv += [f"--dpkgopt={o}" for o in dpkg_options] + [f"--aptopt={o}" for o in apt_options]
         argv += ['--setup-hook=mkdir -p "$1"/var/cache/apt/archives/']
         argv += [f"--setup-hook=sync-in {shlex.quote(str(_usable(debs, Path(fresh))))} /var/cache/apt/archives/"]
+        # sync-in gives the folder to whoever runs us; that must not show in the image.
+        argv += ['--setup-hook=chown -R 0:0 "$1"/var/cache/apt/archives && chmod 755 "$1"/var/cache/apt/archives']
         argv += [f"--setup-hook={h}" for h in setup]
         # With the variant `extract` nothing is installed and no later hook runs.
         last = "extract" if variant == "extract" else "customize"

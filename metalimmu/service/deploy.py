@@ -11,6 +11,7 @@ from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.render import render
 from metalimmu.desired.units import seconds
+from metalimmu.errors import ImageRevoked
 from metalimmu.service.config import controller, filled, made, with_proof
 from metalimmu.service.outside import ask_ssh
 from metalimmu.store.records import DeploymentRecord
@@ -63,10 +64,15 @@ class BootSide:
     # workflows.context.Images
 
     def missing(self, digest: str) -> list[str]:
-        """Chunks of the image that are not in the store. Each is hashed by the agent: here it is enough that they are there."""
+        """Chunks of the image that are not in the store. Each is hashed by the agent: here it is enough that they are there.
+
+        Raises ImageRevoked: somebody may have revoked it since the plan was made.
+        """
         image = self._site.catalogue.by_digest(digest)
         if image is None:
             return [digest]
+        if image.revoked:
+            raise ImageRevoked(f"{image.ref} is revoked: {image.revoked}")
         return [c for c in sorted(image.manifest.distinct()) if not self._site.catalogue.chunk_path(c).is_file()]
 
     # workflows.context.Outside

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metalimmu.errors import BmcError, IdentityMismatch, ImageCorrupt, StepFailed, by_code
 from metalimmu.lifecycle import State, move
 from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTarget, PowerAction, PowerState
-from metalimmu.plan.identity import same_serial
+from metalimmu.plan.identity import same_serial, same_uuid
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
@@ -20,14 +20,17 @@ class Preflight(Step):
 
     def observe(self, c: Context) -> Evidence | None:
         identity = c.bmc.identity()
-        expected = c.spec.serial
+        planned = c.plan.identity
+        expected = c.spec.serial or planned.serial
         if expected and identity.serial and not same_serial(expected, identity.serial):
             raise IdentityMismatch(f"the BMC at {c.spec.bmc} is of machine {identity.serial}, {c.host} is {expected}")
+        if planned.uuid and identity.uuid and not same_uuid(planned.uuid, identity.uuid):
+            raise IdentityMismatch(
+                f"the BMC at {c.spec.bmc} is of machine {identity.uuid}, the plan is for {planned.uuid}"
+            )
         missing = c.tools.images.missing(c.plan.image.digest)
         if missing:
-            raise ImageCorrupt(
-                f"{c.plan.image.ref}: {len(missing)} chunks are missing or cut short, first {missing[0]}"
-            )
+            raise ImageCorrupt(f"{c.plan.image.ref}: {len(missing)} chunks are missing, first {missing[0]}")
         power = c.bmc.power_state()
         return {
             "summary": f"{identity.manufacturer} {identity.model} {identity.serial}".strip(),
@@ -47,13 +50,12 @@ class Prepare(Step):
         d = c.deployment()
         if d is None:
             return None
-        c.tools.store.update_deployment(c.run, fence=c.fence)
         return {"summary": f"deployment {d.id}", "deployment": d.id}
 
     def act(self, c: Context) -> None:
-        c.tools.deployments.create(c.run, c.plan, c.fence)
         record = c.tools.store.host(c.host)
         c.tools.store.update_host(c.host, state=move(record.state, State.deploying))
+        c.tools.deployments.create(c.run, c.plan, c.fence)  # last: it is what `observe` looks for
         c.event(
             "deploying", f"deployment of {c.plan.image.ref} begins", image=c.plan.image.ref, digest=c.plan.image.digest
         )
@@ -127,10 +129,10 @@ class PowerUp(Step):
 
     def observe(self, c: Context) -> Evidence | None:
         d = c.deployed()
-        if d.check_in is not None or d.media_bytes:
+        if d.check_in is not None:
             return {"summary": "the machine has booted already"}
         if not d.intent:
-            return None
+            return None  # bytes alone say nothing: BMCs read the media when it is inserted
         state = c.bmc.power_state()
         if state is not PowerState.on:
             return None
@@ -227,17 +229,17 @@ def clear_override(c: Context) -> None:
 
 
 def eject(c: Context) -> None:
-    """Only what is ours: somebody else's media is not our business after a failure."""
-    if c.deployment() is None:
-        return
-    slot = c.slot()
-    if _ours(c, slot.image):
-        c.bmc.eject_media(slot)
+    """Only what is ours, or may be: somebody else's media is not our business after a failure."""
+    if c.deployment() is not None and not media_is_out(c):
+        c.bmc.eject_media(c.slot())
 
 
 def media_is_out(c: Context) -> bool:
+    """Empty, or another's. Inserted without saying what is not out: it may well be ours."""
     slot = c.slot()
-    return slot.inserted is False or not _ours(c, slot.image)
+    return (
+        slot.inserted is False or (bool(slot.image) and not _ours(c, slot.image)) or not (slot.inserted or slot.image)
+    )
 
 
 def restart(c: Context) -> None:
@@ -251,9 +253,8 @@ def restart(c: Context) -> None:
 
 def tend_boot(c: Context, *, share: float) -> None:
     """Media, override and power can be lost while the machine is in POST: look, and start it anew at most twice."""
-    d = c.deployed()
     limit = c.plan.step("check-in").limit
-    quiet = c.tools.clock.now() - max(d.intent_at or 0.0, d.last_seen or 0.0)
+    quiet = c.quiet()
     off = c.bmc.power_state() is PowerState.off
     lost = media_is_out(c)
     if not off and not lost and quiet < share * limit:

@@ -66,7 +66,7 @@ class Images(Protocol):
     """The image store, as far as a run needs it."""
 
     def missing(self, digest: str) -> list[str]:
-        """Chunks of that image that are not there or have not their size."""
+        """Chunks of that image that are not there. Raises ImageRevoked."""
         ...
 
 
@@ -106,6 +106,7 @@ class Context:
     plan: Plan
     fence: int
     tools: Tools
+    since: float  # when this execution began: silence before that may have been ours, not the machine's
     _bmc: Bmc | None = None
     _sent: list[WriteRequest] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)  # evidence that a step gathers while it works
@@ -166,6 +167,11 @@ class Context:
             raise Interrupted
         if self.tools.store.run(self.run).cancel_requested:
             raise Cancelled(f"run {self.run} was cancelled")
+
+    def quiet(self) -> float:
+        """Seconds since the machine was started, was heard, or read its media, as far as we were there to hear."""
+        d = self.deployed()
+        return self.tools.clock.now() - max(d.intent_at or d.created, d.last_seen or 0.0, self.since)
 
     def event(self, kind: str, text: str, **data: Any) -> None:
         logger.info("%s: %s", self.host, text)

@@ -113,7 +113,9 @@ class Go(Step):
         return f"the agent was last heard {c.tools.clock.now() - (c.deployed().last_seen or 0):.0f} s ago"
 
     def hint(self) -> str:
-        return "all is written and verified: look at the machine's network, or reset it by hand (`metalimmu power reset HOST`)"
+        return (
+            "all is written and verified, and the agent does not answer: look at its console and network, then reimage"
+        )
 
 
 class SystemReports(Step):
@@ -124,8 +126,7 @@ class SystemReports(Step):
 
     def observe(self, c: Context) -> Evidence | None:
         if c.spec.proof.by == "ssh":
-            said = c.tools.outside.ask(c.spec)
-            return None if said is None else {"summary": "answers by SSH", **said}
+            return _by_ssh(c)
         d = c.deployed()
         if not d.system_ok or d.system is None:
             return None
@@ -152,18 +153,18 @@ class Prove(Step):
         evidence = _evidence(c)
         proven = c.spec.proof.by != "none"
         record = c.tools.store.host(c.host)
-        same = record.digest == c.plan.image.digest
+        keep = record.digest in (None, c.plan.image.digest)  # None: an attempt before this one has destroyed it
         c.tools.store.update_host(
             c.host,
             state=move(record.state, State.active),
             proof=Proof.proven if proven else Proof.unproven,
             proof_evidence=evidence,
             proven_at=c.tools.clock.now() if proven else None,
-            efi_entries=tuple(dict.fromkeys((*record.efi_entries, c.deployed().assignment.efi_label))),
+            efi_entries=tuple(dict.fromkeys((*record.efi_entries, c.deployed().assignment.efi_label)))[-20:],
             image=c.plan.image.ref,
             digest=c.plan.image.digest,
-            previous_image=record.previous_image if same else record.image,
-            previous_digest=record.previous_digest if same else record.digest,
+            previous_image=record.previous_image if keep else record.image,
+            previous_digest=record.previous_digest if keep else record.digest,
             quarantine=None,
             error=None,
         )
@@ -200,6 +201,23 @@ def _evidence(c: Context) -> dict[str, Any]:
     }
 
 
+def _by_ssh(c: Context) -> Evidence | None:
+    said = c.tools.outside.ask(c.spec)
+    if said is None or said.get("BOOT", "") in ("", *c.deployed().boot_ids):
+        return None
+    name = said.get("PRETTY_NAME") or said.get("ID", "?")
+    system = SystemReport(
+        said.get("IMAGE_ID", ""),
+        said.get("IMAGE_VERSION", ""),
+        said.get("BUILD_ID", ""),
+        said.get("SERIAL", ""),
+        said["BOOT"],
+        note=f"{name} on {said.get('SERIAL') or 'no serial'} answers by SSH",
+    )
+    c.tools.store.update_deployment(c.run, system=system, system_ok=True, system_at=c.tools.clock.now())
+    return {"summary": system.note, "os_release": said}
+
+
 def _written(report: Report) -> str:
     kept = f", {report.kept_chunks} kept" if report.kept_chunks else ""
     return f"read back, equal: {report.disk.path}, {report.fetched_chunks} chunks fetched{kept}, {report.zero_bytes / 1e6:.0f} MB zeroed"
@@ -212,14 +230,19 @@ def _says(system: SystemReport) -> str:
 
 
 def _watch(c: Context) -> None:
-    """Silence: first start the machine again (it may have lost power), then give up at the site's limit."""
+    """Silence: first start the machine again (it may have lost power), then give up at the site's limit.
+
+    A machine that was started and not heard since is in POST: it has as long as for its first check-in.
+    """
     d = c.deployed()
+    booting = (d.intent_at or 0.0) > (d.last_seen or 0.0)
     stall = c.spec.limits["stall"]
-    now = c.tools.clock.now()
-    started = d.intent_at or d.created
-    if now - max(d.last_seen or 0.0, started) > stall / 2:
+    if booting:
+        stall = max(stall, c.plan.step("check-in").limit)
+        tend_boot(c, share=0.35)
+    elif c.quiet() > stall / 2:
         tend_boot(c, share=0.0)
-    still = now - max(d.progressed or 0.0, started)
+    still = min(c.quiet() if booting else c.tools.clock.now() - (d.progressed or 0.0), c.tools.clock.now() - c.since)
     if still > stall:
         last = f"{d.progress.phase} {d.progress.done} of {d.progress.total} bytes" if d.progress else "nothing"
         raise StepTimeout(

@@ -13,7 +13,7 @@ from metalimmu.engine.durable import Checkpoint, Interrupted
 from metalimmu.errors import BmcError, LeaseLost, MetalimmuError, StoreError
 from metalimmu.lifecycle import Proof, State, move
 from metalimmu.plan.types import Plan
-from metalimmu.store.records import ErrorText, Outcome, Quarantine, RunStatus
+from metalimmu.store.records import DeploymentRecord, ErrorText, HostRecord, Outcome, Quarantine, RunStatus
 from metalimmu.workflows import boot_steps, disk_steps
 from metalimmu.workflows.context import Context, Tools
 from metalimmu.workflows.step import Step, perform
@@ -51,7 +51,9 @@ def execute(run: str, checkpoint: Checkpoint, tools: Tools) -> None:
     except LeaseLost:
         logger.warning("run %s has no lease any more: another worker has it, or it has ended", run)
         return
-    c = Context(run=run, plan=plan, fence=fence, tools=tools)
+    c = Context(run=run, plan=plan, fence=fence, tools=tools, since=tools.clock.now())
+    if c.deployment() is not None:
+        tools.store.update_deployment(run, fence=fence)  # from now on the agent listens to us and not to who was before
     tools.store.set_run(run, status=RunStatus.running, worker=tools.worker, started=record.started or tools.clock.now())
     if record.started:
         c.event("resumed", f"run {run} goes on in {tools.worker}")
@@ -135,9 +137,7 @@ def _failed(c: Context, result: dict[str, Any]) -> None:
     step = str(result.get("step", ""))
     d = c.deployment()
     touched = d is not None and bool(d.intent)
-    written = (
-        d is not None and d.check_in is not None and d.progress is not None and d.progress.phase not in ("", "identify")
-    )
+    written = d is not None and d.check_in is not None and not _refused_before_writing(d)
     reason = f"{step}: {result['summary']}"
     evidence = {"run": c.run, "step": step, **result.get("evidence", {}), "clean_up": result.get("clean_up", [])}
     record = store.host(c.host)
@@ -146,14 +146,29 @@ def _failed(c: Context, result: dict[str, Any]) -> None:
         state = move(state, State.active if record.image and not written else State.enrolled)
     changes: dict[str, Any] = {"state": state, "error": _error(result, now)}
     if touched:
+        changes["proof"] = Proof.unproven
         changes["quarantine"] = Quarantine(reason=reason, since=now, run=c.run, evidence=evidence)
     if written:
-        changes.update(state=State.enrolled, proof=Proof.unproven, image=None, digest=None)
-        if record.image:
+        changes.update(state=State.enrolled, image=None, digest=None, efi_entries=_labels(record, d))
+        if record.image and record.previous_digest != c.plan.image.digest:  # a failed rollback keeps its target
             changes.update(previous_image=record.image, previous_digest=record.digest)
     store.update_host(c.host, **changes)
     kind = "quarantine" if touched else "failed"
     c.event(kind, f"{c.host}: {reason}", evidence=evidence, clean_up=result.get("clean_up", []))
+
+
+_BEFORE_WRITING = frozenset({"DiskSelectionError", "DiskUnsuitable", "ForeignSignature", "IdentityMismatch"})
+
+
+def _refused_before_writing(d: DeploymentRecord) -> bool:
+    """Once told what to write, an agent that we do not hear may be writing: only its own word says that it is not."""
+    phase = d.progress.phase if d.progress else "identify"
+    return d.failure is not None and d.failure.code in _BEFORE_WRITING and phase == "identify"
+
+
+def _labels(record: HostRecord, d: DeploymentRecord | None) -> tuple[str, ...]:
+    """Boot entries that are, or may be, ours: the newest twenty."""
+    return tuple(dict.fromkeys((*record.efi_entries, *((d.assignment.efi_label,) if d else ()))))[-20:]
 
 
 def _error(result: dict[str, Any], now: float) -> ErrorText:

@@ -204,3 +204,11 @@ def test_the_list_is_used_once_it_has_stopped_changing(root, monkeypatch):
     assert len(naps) == 2
     assert disks.settled(root.root, found) == found
     assert len(naps) == 2
+    assert disks.settled(root.root, found, looks=10) == found
+    assert len(naps) == 2 + 9
+
+
+@pytest.mark.parametrize("hints", [{"serial": "S"}, {"wwn": "0x5"}, {"by_path": "pci-0"}])
+def test_a_disk_that_is_named_need_not_be_waited_for(hints):
+    assert disks.patience(RootDisk(**hints)) == 1
+    assert disks.patience(RootDisk(min_size=1)) == 10

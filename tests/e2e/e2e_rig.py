@@ -44,7 +44,7 @@ class Command:
     """One `metalimmu` that runs; its output goes to a file."""
 
     def __init__(self, site: Path, args: tuple[str, ...], log: Path) -> None:
-        self.args, self._log = args, log
+        self.args, self._log, self._waited_for = args, log, False
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "metalimmu", "--site", str(site), *args],
@@ -69,6 +69,7 @@ class Command:
 
     def end(self, status: int | None = 0, *, seconds: float = PATIENCE) -> Said:
         """Wait for its end. `status` None: whatever it is."""
+        self._waited_for = True
         try:
             found = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -76,6 +77,11 @@ class Command:
             raise AssertionError(self._words(f"did not end within {seconds:g} s")) from None
         assert status is None or found == status, self._words(f"ended with {found}, not {status}")
         return Said(found, self.text)
+
+    def must_not_have_failed(self) -> None:
+        """While a test waits for something else."""
+        if not self.running and not self._waited_for:
+            assert self._process.returncode == 0, self._words(f"ended with {self._process.returncode}")
 
     def kill(self) -> None:
         self._process.kill()
@@ -241,9 +247,11 @@ class Rig:
         return d.progress.done / max(d.progress.total, 1)
 
     def until(self, condition: Callable[[], T], what: str, *, seconds: float = PATIENCE) -> T:
-        """Poll until it is true; a controller that ended in error meanwhile says so in the failure's sections."""
+        """Poll until it is true. A command that fails meanwhile ends the wait."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
+            for command in self._commands:
+                command.must_not_have_failed()
             assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
             time.sleep(0.05)
         return found
