@@ -133,7 +133,7 @@ class BmcUnsupported(BmcError):
 
 
 class BmcBroken(BmcError):
-    default_hint = "look at the answer with `metalimmu host inspect HOST -vvv`; update or reset the BMC"
+    default_hint = "look at the answer with `metalimmu -vv host inspect HOST`; update or reset the BMC"
 
 
 class BmcRefused(BmcError):

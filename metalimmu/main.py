@@ -28,7 +28,7 @@ def run(args: Sequence[str]) -> int:
         # click raises it for "no" at a question, where nothing was begun, and for Ctrl-C anywhere.
         interrupted = isinstance(exc.__cause__, KeyboardInterrupt)
         click.echo("interrupted" if interrupted else "aborted: nothing was changed", err=True)
-        return INTERRUPTED
+        return INTERRUPTED if interrupted else 1
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code

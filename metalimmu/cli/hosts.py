@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -74,8 +75,10 @@ def inspect(site: Path, name: str, fmt: str) -> None:
 @click.argument("name")
 @click.option("--graceful", is_flag=True, help="Ask the system to shut down or restart.")
 @click.option("--retry-login", is_flag=True, help="With status: try credentials again that this BMC has refused.")
+@click.option("--allow-protected", is_flag=True, help="Go on for a protected host; needs --reason.")
+@click.option("--reason", metavar="TEXT", help="Kept in the history.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def power(site: Path, verb: str, name: str, graceful: bool, retry_login: bool, yes: bool) -> None:
+def power(site: Path, verb: str, name: str, retry_login: bool, yes: bool, **options: Any) -> None:
     """Switch a host on or off, reset it, or ask for its power state; waits until it is so."""
     from metalimmu.service import hosts
     from metalimmu.service.site import OpenSite
@@ -86,7 +89,7 @@ def power(site: Path, verb: str, name: str, graceful: bool, retry_login: bool, y
         return
     if verb in ("off", "reset") and not yes:
         click.confirm(f"Power {verb} of {name}: what runs there is lost. Go on?", abort=True)
-    click.echo(f"{name}: {hosts.power(opened, name, verb, graceful=graceful)}")
+    click.echo(f"{name}: {hosts.power(opened, name, verb, **options)}")
 
 
 @click.command()

@@ -54,8 +54,10 @@ def emit(
     rows: Sequence[dict[str, Any]], columns: Sequence[str], fmt: str, *, name: str = "name", wide: Sequence[str] = ()
 ) -> None:
     """Print rows. `columns` are the table's; `wide` has more for -o wide; json and yaml print all of each row."""
+    from metalimmu.log import redact
+
     if fmt == "json":
-        click.echo(json.dumps(list(rows), indent=2, default=str, ensure_ascii=False))
+        click.echo(redact(json.dumps(list(rows), indent=2, default=str, ensure_ascii=False)))
     elif fmt == "yaml":
         import yaml
 

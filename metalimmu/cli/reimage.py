@@ -79,20 +79,16 @@ def rollback(site: Path, host: str, hold: bool, **options: Any) -> None:
     """Reimage HOST to the image that it had before."""
     from metalimmu.errors import UsageError
     from metalimmu.service.planning import rollback_image
-    from metalimmu.service.rollback import write_hold
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
     if hold and not options["reason"]:
         raise UsageError("--hold needs --reason TEXT: a hold without a reason outlives whoever made it")
     image = rollback_image(opened, host)
-    _go(opened, host, image=image, force=False, verb="rollback", **options)
-    if hold:
-        click.echo(f"held: {write_hold(opened, host, image, options['reason'])}")
-    elif opened.spec(host).image != image:
-        click.echo(
-            f"note: the role wants {opened.spec(host).image}; the next plan will bring it back (--hold keeps {image})"
-        )
+    _go(opened, host, image=image, force=False, verb="rollback", hold=hold, **options)
+    wanted = opened.spec(host).image
+    if not hold and wanted not in (None, image):
+        click.echo(f"note: the role wants {wanted}; the next plan will bring it back (--hold keeps {image})")
 
 
 def _go(
@@ -106,30 +102,39 @@ def _go(
     allow_protected: bool,
     reason: str | None,
     no_wait: bool,
+    hold: bool = False,
 ) -> None:
+    from metalimmu.errors import UsageError
     from metalimmu.service.planning import check_guards, plan_host
+    from metalimmu.service.rollback import write_hold
     from metalimmu.service.runs import submit
+    from metalimmu.service.worker import nobody_works
 
     made = plan_host(site, host, image=image, verb=verb, force=force)
     if made.nothing:
         click.echo(made.why)
         return
     check_guards(made, allow_protected=allow_protected, reason=reason)
+    if no_wait and nobody_works(site):
+        raise UsageError(
+            "--no-wait leaves the run to this site's worker, and there is none",
+            hint="leave --no-wait out: this process is the worker then",
+        )
     _print_plan(made)
     if not yes:
         click.confirm(f"\nErase {host} and write {made.image.ref}?", abort=True)
     record = submit(site, made, options={"reason": reason} if reason else {})
     click.echo(f"run {record.id}")
+    if hold:  # now: an interrupted run is finished by `run resume`, and the site must say so then too
+        click.echo(f"held: {write_hold(site, host, made.image.ref, reason or '')}")
     if not no_wait:
         work(site, record.id)
 
 
 def work(site: OpenSite, run: str) -> None:
     """Execute, or wait for the worker that does; then say how it ended. Raises StepFailed when the run failed."""
-    from metalimmu.cli.watch import follow, summary
-    from metalimmu.errors import StepFailed
+    from metalimmu.cli.watch import ended, follow
     from metalimmu.service.worker import Worker
-    from metalimmu.store.records import RunStatus
 
     worker = Worker(site)
     try:
@@ -139,24 +144,30 @@ def work(site: OpenSite, run: str) -> None:
             if other != run:
                 click.echo(f"also going on with run {other}, whose worker died")
         record = follow(site, run, tick=lambda: _tick(worker))
+        _others(worker, run)
     except KeyboardInterrupt:
         _interrupted(site, worker, run)
         raise
     finally:
         worker.stop()
-    summary(site, record)
-    if record.status is RunStatus.interrupted:
-        raise StepFailed(f"run {run} was interrupted", hint=f"`metalimmu run resume {run}` finishes it")
-    if record.status is not RunStatus.succeeded:
-        error = record.error
-        raise StepFailed(
-            f"run {run} {record.status}: {error.message if error else ''}", hint=error.hint if error else ""
-        )
+    ended(site, record)
 
 
 def _tick(worker: Worker) -> None:
     worker.check()
     worker.try_start()
+
+
+def _others(worker: Worker, run: str) -> None:
+    """Whoever is the worker ends when all is done that others have left to it."""
+    import time
+
+    others = [r for r in worker.under_way() if r != run]
+    if others:
+        click.echo(f"still executing {', '.join(others)} for others; Ctrl-C leaves them to the next worker")
+    while worker.under_way():
+        worker.check()
+        time.sleep(0.3)
 
 
 def _interrupted(site: OpenSite, worker: Worker, run: str) -> None:
@@ -181,6 +192,12 @@ def _print_plan(made: Plan) -> None:
     click.echo(
         f"  boots     {made.boots}    time about {_span(made.seconds)}    transfer about {made.transfer / 1e6:.1f} MB of {made.image.all_bytes / 1e6:.1f} MB"
     )
+    for finding in made.findings:
+        actual = finding.actual or "unknown"
+        click.echo(
+            f"  {finding.setting:<9} {finding.word}: {actual}"
+            + (f", expected {finding.expected}" if finding.word != "match" else "")
+        )
     for warning in made.warnings:
         click.echo(f"  note      {warning}")
     click.echo("  steps")

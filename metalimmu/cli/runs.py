@@ -78,11 +78,21 @@ def show(site: Path, run_id: str, fmt: str) -> None:
 @click.argument("run_id")
 def watch(site: Path, run_id: str) -> None:
     """Follow a run that another process executes."""
-    from metalimmu.cli.watch import follow, summary
+    from metalimmu.cli.watch import ended, follow
+    from metalimmu.errors import StepFailed
     from metalimmu.service.site import OpenSite
+    from metalimmu.service.worker import nobody_works
 
     opened = OpenSite(site)
-    summary(opened, follow(opened, run_id))
+
+    def tick() -> None:
+        if nobody_works(opened):
+            raise StepFailed(
+                f"nobody executes run {run_id}: its worker is gone",
+                hint=f"`metalimmu run resume {run_id}` goes on with it",
+            )
+
+    ended(opened, follow(opened, run_id, tick=tick))
 
 
 @run.command()

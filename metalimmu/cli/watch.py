@@ -38,6 +38,20 @@ def follow(site: OpenSite, run: str, *, tick: Callable[[], None] = lambda: None)
             time.sleep(_LOOK)
 
 
+def ended(site: OpenSite, record: RunRecord) -> None:
+    """The table, and StepFailed unless the run succeeded."""
+    from metalimmu.errors import StepFailed
+
+    summary(site, record)
+    if record.status is RunStatus.interrupted:
+        raise StepFailed(f"run {record.id} was interrupted", hint=f"`metalimmu run resume {record.id}` finishes it")
+    if record.status is not RunStatus.succeeded:
+        error = record.error
+        raise StepFailed(
+            f"run {record.id} {record.status}: {error.message if error else ''}", hint=error.hint if error else ""
+        )
+
+
 def summary(site: OpenSite, record: RunRecord) -> None:
     """The table at the end: step, seconds, bytes over the network, proof."""
     from metalimmu.cli.output import emit

@@ -112,6 +112,10 @@ def _role(placed: Placed[Role], docs: Collected) -> Iterator[Problem]:
         yield from _reference(role.proof.ssh_key, placed, ("proof", "ssh_key"))
     if role.proof.by == "ssh" and not role.proof.ssh_user:
         yield placed.problem(("proof",), "ssh_user beside by: ssh", "no such field", "write ssh_user: root")
+    if role.proof.by == "ssh" and not role.proof.expect:
+        yield placed.problem(
+            ("proof",), "what os-release must say, beside by: ssh", "no expect", 'write expect: {VERSION_ID: "12"}'
+        )
     yield from _labels(role.labels, placed)
     if role.root_disk:
         yield from _root_disk(role.root_disk, placed)

@@ -59,6 +59,7 @@ class Engine:
         for name in ("dbos", "dbos.dbos"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what it knows of an error, its exception says too
         self._database.parent.mkdir(parents=True, exist_ok=True)
+        self._database.touch(mode=0o600)
         self._dbos = DBOS(
             config={
                 "name": "metalimmu",

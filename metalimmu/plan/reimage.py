@@ -13,6 +13,7 @@ from metalimmu.desired.types import HostSpec
 from metalimmu.errors import BmcUnsupported, ImageError, ImageRevoked
 from metalimmu.lifecycle import Proof, State
 from metalimmu.observed.types import BootOverride, MediaSlot, PowerState, SystemIdentity, WriteRequest
+from metalimmu.plan.identity import same_serial
 from metalimmu.plan.types import Finding, ImageFacts, Plan, PlanStep, Word
 
 MEDIA_URL = "<media URL of the deployment>"
@@ -123,7 +124,7 @@ def findings(spec: HostSpec, image: ImageFacts, memory: Memory, seen: Seen) -> t
     if not spec.serial or not serial:
         serial_word = Word.unknown
     else:
-        serial_word = Word.match if serial == spec.serial else Word.differs
+        serial_word = Word.match if same_serial(serial, spec.serial) else Word.differs
     return (
         Finding(setting="image", word=image_word, expected=image.ref, actual=now, source="store"),
         Finding(
@@ -174,7 +175,7 @@ def plan_reimage(
         steps=steps,
         transfer=transfer if steps else 0,
         slot=slot,
-        warnings=tuple(_warnings(spec, seen, memory)),
+        warnings=tuple(_warnings(spec, image, seen, memory)),
         created=now,
     )
 
@@ -191,7 +192,7 @@ def _why(spec: HostSpec, image: ImageFacts, memory: Memory, *, force: bool) -> s
     return "--force" if force else f"{spec.name} is {memory.state}"
 
 
-def _warnings(spec: HostSpec, seen: Seen, memory: Memory) -> list[str]:
+def _warnings(spec: HostSpec, image: ImageFacts, seen: Seen, memory: Memory) -> list[str]:
     said = []
     if not spec.tls.verify:
         said.append("TLS to the BMC is not verified (tls.verify: false)")
@@ -205,6 +206,11 @@ def _warnings(spec: HostSpec, seen: Seen, memory: Memory) -> list[str]:
         )
     if spec.held is not None:
         said.append(f"held at {spec.held.image} since {spec.held.since}: {spec.held.reason}")
+    if spec.proof.by == "report" and not image.build_id:
+        said.append(
+            f"{image.ref} was not built by metalimmu and may have no proof unit: if it does not report, this will fail at the "
+            "end; set `proof:` in the role (phone_home, ssh or none)"
+        )
     if spec.proof.by == "none":
         said.append("the role asks for no proof: the host will be active but unproven")
     if memory.digest is None:

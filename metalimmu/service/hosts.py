@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from metalimmu.desired.resolve import resolve_all
-from metalimmu.errors import BmcError, LeaseHeld, ReadOnlyMode, UsageError
+from metalimmu.errors import BmcError, HostProtected, IdentityMismatch, ReadOnlyMode, UsageError
+from metalimmu.log import redacted
 from metalimmu.observed.types import Inventory, PowerAction, PowerState
-from metalimmu.service.runs import who
+from metalimmu.plan.identity import same_serial
+from metalimmu.service.runs import leased, who
 
 if TYPE_CHECKING:
+    from metalimmu.bmc.ports import Bmc
     from metalimmu.service.site import OpenSite
 
 
@@ -100,7 +103,7 @@ def inspect(site: OpenSite, host: str) -> Inventory:
     spec = site.spec(host)
     with site.connect(spec, mode="read-only") as bmc:
         found = bmc.inventory()
-    site.store.observe(host, "inventory", msgspec.to_builtins(msgspec.structs.replace(found, requests=0)))
+    site.store.observe(host, "inventory", redacted(msgspec.to_builtins(msgspec.structs.replace(found, requests=0))))
     return found
 
 
@@ -122,36 +125,50 @@ _ASKED = {
 }
 
 
-def power(site: OpenSite, host: str, verb: str, *, graceful: bool = False) -> PowerState:
+def power(
+    site: OpenSite,
+    host: str,
+    verb: str,
+    *,
+    graceful: bool = False,
+    allow_protected: bool = False,
+    reason: str | None = None,
+) -> PowerState:
     """Ask for `on`, `off` or `reset`, and wait until it is so. Raises LeaseHeld while a run works on the host."""
     spec = site.spec(host)
     if spec.mode != "read-write":
         raise ReadOnlyMode(f"{host}: mode is read-only, power is not changed")
-    lease = site.store.lease(host)
-    if lease is not None and lease.run:
-        raise LeaseHeld(f"run {lease.run} of {lease.holder} works on {host}")
+    if spec.protected and verb != "on" and not (allow_protected and reason):
+        raise HostProtected(f"{host} is protected")
     action, wanted = _ASKED[verb]
     if graceful and verb == "off":
         action = PowerAction.graceful_shutdown
     if graceful and verb == "reset":
         action = PowerAction.graceful_restart
-    with site.connect(spec) as bmc:
+    with leased(site, host, f"power {verb}"), site.connect(spec) as bmc:
+        seen = bmc.identity()
+        if spec.serial and seen.serial and not same_serial(spec.serial, seen.serial):
+            raise IdentityMismatch(f"the BMC at {spec.bmc} is of machine {seen.serial}, {host} is {spec.serial}")
         now = bmc.power_state()
-        if verb != "reset" and now is wanted:
-            return now
         if verb == "reset" and now is PowerState.off:
             raise UsageError(f"{host} is off: there is nothing to reset", hint=f"`metalimmu power on {host}`")
-        bmc.set_power(action)
-        site.store.add_event(host, "power", f"{action} asked by {who()}")
-        deadline = time.monotonic() + spec.limits["power"]
-        while (now := bmc.power_state()) is not wanted:
-            if time.monotonic() > deadline:
-                raise BmcError(
-                    f"{host}: {action} was accepted, and power is still {now} after {spec.limits['power']:.0f} s",
-                    hint="a graceful action needs a system that listens; try without --graceful, and look at the BMC's log",
-                )
-            time.sleep(0.5)
+        if verb == "reset" or now is not wanted:
+            bmc.set_power(action)
+            site.store.add_event(host, "power", f"{action} asked by {who()}", data={"reason": reason} if reason else {})
+            now = _reached(bmc, wanted, action, spec.limits["power"])
     site.store.update_host(host, power=str(now), power_at=time.time())
+    return now
+
+
+def _reached(bmc: Bmc, wanted: PowerState, action: PowerAction, limit: float) -> PowerState:
+    deadline = time.monotonic() + limit
+    while (now := bmc.power_state()) is not wanted:
+        if time.monotonic() > deadline:
+            raise BmcError(
+                f"{action} was accepted, and power is still {now} after {limit:.0f} s",
+                hint="a graceful action needs a system that listens; try without --graceful, and look at the BMC's log",
+            )
+        time.sleep(0.5)
     return now
 
 

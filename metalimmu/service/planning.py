@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from metalimmu.desired.render import render
 from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
 from metalimmu.lifecycle import State
+from metalimmu.log import redacted
 from metalimmu.observed.types import BootEnabled, BootTarget, PowerAction, PowerState, WriteRequest
 from metalimmu.plan.reimage import MEDIA_URL, Memory, Requests, Seen, check_image, choose_slot, plan_reimage
 from metalimmu.plan.types import ImageFacts, Plan
@@ -44,9 +47,7 @@ def plan_host(
         seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=bmc.media())
         slot = choose_slot(seen.media)
         requests = rehearse(bmc, spec, seen, slot, site.docs.site.urls.bmc)
-    site.store.observe(
-        host, "boot", {"power": seen.power, "boot": seen.boot, "media": seen.media, "identity": seen.identity}
-    )
+    site.store.observe(host, "boot", redacted(msgspec.to_builtins(seen)))
     return plan_reimage(
         spec,
         facts,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from metalimmu.errors import LeaseHeld, StepFailed, UsageError
 from metalimmu.lifecycle import Proof
-from metalimmu.observed.types import BootTarget
+from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.plan.identity import same_serial
 from metalimmu.service.outside import ask_ssh
 from metalimmu.service.runs import who
@@ -29,15 +29,25 @@ def prove(site: OpenSite, host: str) -> str:
         raise LeaseHeld(f"run {lease.run} of {lease.holder} works on {host}: it will prove the host itself")
     if record.image is None or record.digest is None:
         raise UsageError(
-            f"nothing was deployed to {host} by this site, so there is nothing to prove",
+            f"no image is recorded on {host}: nothing was deployed, or a run failed after it had begun to write",
             hint=f"`metalimmu reimage {host}`",
         )
     if spec.proof.by == "none":
         raise UsageError(
             f"the role of {host} asks for no proof", hint="set `proof:` in the role: report, phone_home or ssh"
         )
+    if spec.proof.by == "phone_home":
+        raise UsageError(
+            f"the image of {host} phones home once, at its first boot, and cannot be asked again",
+            hint="use `proof: {by: ssh}` in the role, or an image that metalimmu has built",
+        )
     try:
-        evidence = {**_bmc_says(site, spec), "system": _system_says(site, spec), "asked_by": who(), "at": time.time()}
+        evidence = {
+            **_bmc_says(site, spec),
+            "system": _system_says(site, spec, str(record.proof_evidence.get("run", ""))),
+            "asked_by": who(),
+            "at": time.time(),
+        }
     except StepFailed as exc:
         site.store.update_host(host, proof=Proof.unproven)
         site.store.add_event(host, "unproven", f"{host} did not prove itself: {exc.message}")
@@ -57,6 +67,10 @@ def _bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
         raise StepFailed(
             f"the BMC is of machine {identity.serial}, {spec.name} is {spec.serial}", hint="correct the BMC's address"
         )
+    if power is not PowerState.on:
+        raise StepFailed(
+            f"{spec.name} is {power}: no system runs that could answer", hint=f"`metalimmu power on {spec.name}`"
+        )
     if boot.effective != BootTarget.none:
         raise StepFailed(
             f"the BMC would boot {boot.target} ({boot.enabled}) next time, not the disk",
@@ -65,7 +79,7 @@ def _bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
     return {"serial": identity.serial, "power": str(power), "override_cleared": True}
 
 
-def _system_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
+def _system_says(site: OpenSite, spec: HostSpec, deployment: str) -> dict[str, Any]:
     """Wait for a new report: the proof unit repeats itself at the interval that the controller gave it."""
     if spec.proof.by == "ssh":
         said = ask_ssh(spec, site.folder)
@@ -79,13 +93,11 @@ def _system_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
 
     begun = time.time()
     limit = spec.limits["phone_home"]
-    worker = Worker(site)
+    worker = Worker(site, runs=False)
     try:
         while time.time() < begun + limit:
             worker.try_start()  # the boot service must listen: ours, or that of the site's worker
-            last = next(iter(site.store.deployments(host=spec.name, limit=1)), None)
-            if last is None:
-                break
+            last = site.store.deployment(deployment)
             if last.system is not None and (last.system_at or 0) > begun:
                 if not last.system_why:
                     return asdict(last.system)

@@ -6,11 +6,14 @@ import getpass
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from metalimmu.errors import LeaseHeld, NotFound, UsageError
+from metalimmu.lifecycle import Proof
 from metalimmu.store.ids import run_id
-from metalimmu.store.records import FINAL, RunRecord, RunStatus
+from metalimmu.store.records import FINAL, ErrorText, Quarantine, RunRecord, RunStatus
 
 if TYPE_CHECKING:
     from metalimmu.plan.types import Plan
@@ -46,6 +49,17 @@ def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None)
     return record
 
 
+@contextmanager
+def leased(site: OpenSite, host: str, what: str) -> Iterator[None]:
+    """Hold the host for a short act that is no run. Raises LeaseHeld."""
+    name = f"{what} {run_id()}"
+    _lease(site, host, name)
+    try:
+        yield
+    finally:
+        site.store.release_lease(host, name)
+
+
 def _lease(site: OpenSite, host: str, run: str) -> None:
     try:
         site.store.acquire_lease(host, run, who())
@@ -71,9 +85,8 @@ def cancel(site: OpenSite, run: str) -> RunRecord:
     if record.status in FINAL:
         raise UsageError(f"run {run} has {record.status} already", hint="`metalimmu run list` shows those under way")
     site.store.add_event(record.host, "cancel", f"cancel asked by {who()}", run=run)
-    if record.status is RunStatus.interrupted:
-        resume(site, run)  # cleaning up needs a worker
-    return site.store.set_run(run, cancel_requested=True)
+    record = site.store.set_run(run, cancel_requested=True)
+    return resume(site, run) if record.status is RunStatus.interrupted else record  # cleaning up needs a worker
 
 
 def resume(site: OpenSite, run: str) -> RunRecord:
@@ -95,3 +108,23 @@ def interrupt(site: OpenSite, run: str) -> None:
     if record.status not in FINAL:
         site.store.set_run(run, status=RunStatus.interrupted)
         site.store.add_event(record.host, "interrupt", f"interrupted by {who()}", run=run)
+
+
+def abandon(site: OpenSite, run: str, why: str) -> None:
+    """End a run that cannot be executed at all. What its machine carries is not known: quarantine."""
+    record = site.store.run(run)
+    now = time.time()
+    error = ErrorText(
+        code="Fault", message=why, hint="please report it with the log of -vv, then reimage the host", at=now
+    )
+    site.store.set_run(run, status=RunStatus.failed, finished=now, error=error)
+    if site.store.deployments(run=run, live=True):
+        site.store.update_deployment(run, stop="the run has ended", stage="done", ended=now)
+        site.store.update_host(
+            record.host,
+            proof=Proof.unproven,
+            error=error,
+            quarantine=Quarantine(reason=why, since=now, run=run),
+        )
+    site.store.add_event(record.host, "quarantine", f"run {run} was given up: {why}", run=run)
+    site.store.release_lease(record.host, run)

@@ -37,12 +37,12 @@ class OpenSite:
     @property
     def images_folder(self) -> Path:
         given = self.docs.site.images
-        return (self.folder / Path(given).expanduser()) if given else self.state / "images"
+        return (self.folder / Path(given).expanduser()) if given else private_folder(self.state) / "images"
 
     @property
     def ramdisk_folder(self) -> Path:
         given = self.docs.site.ramdisks
-        return (self.folder / Path(given).expanduser()) if given else self.state / "ramdisk"
+        return (self.folder / Path(given).expanduser()) if given else private_folder(self.state) / "ramdisk"
 
     @cached_property
     def store(self) -> Store:
@@ -83,6 +83,7 @@ def private_folder(path: Path) -> Path:
     """State holds keys and evidence: ours alone. Raises ToolError."""
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.chmod(0o700)  # another part may have made it before, with the umask of the day
     except OSError as exc:
         raise ToolError(
             f"cannot make the state folder {path}: {exc.strerror}",

@@ -15,12 +15,14 @@ from metalimmu import log
 from metalimmu.engine.durable import Engine, Interrupted
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, StoreError
+from metalimmu.service.runs import abandon
 from metalimmu.store.records import ErrorText, RunStatus
 from metalimmu.workflows.context import SystemClock, Tools
 from metalimmu.workflows.reimage import execute
 
 if TYPE_CHECKING:
     from metalimmu.engine.durable import Checkpoint
+    from metalimmu.service.deploy import BootSide
     from metalimmu.service.site import OpenSite
 
 logger = log.get("worker")
@@ -29,22 +31,40 @@ _PICK_UP = 0.5  # seconds between looks for queued runs
 _PATIENCE = 10  # looks that may fail one after the other
 
 
+def nobody_works(site: OpenSite) -> bool:
+    """Has this site no worker just now?"""
+    lock = WorkerLock(site.state / "worker.lock")
+    free = lock.take()
+    lock.release()
+    return free
+
+
 class Worker:
-    def __init__(self, site: OpenSite, *, pace: float = 1.0) -> None:
+    """`runs=False`: only the boot service, for who wants to hear machines and to execute nothing."""
+
+    def __init__(self, site: OpenSite, *, pace: float = 1.0, runs: bool = True) -> None:
+        self._runs = runs
         self._site = site
         self._pace = pace
         self._lock = WorkerLock(site.state / "worker.lock")
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._engine: Engine | None = None
-        self._boot: object | None = None
+        self._boot: BootSide | None = None
         self.failure: StoreError | None = None
         self.resumed: list[str] = []  # runs of dead workers that this one goes on with
         self.elected = False  # became the site's worker, if only to end while it was starting
 
     @property
     def working(self) -> bool:
-        return self._engine is not None
+        return self._boot is not None
+
+    def under_way(self) -> list[str]:
+        """Other people's runs that this worker executes now."""
+        if self._engine is None:
+            return []
+        mine = self._site.store.runs(status=(RunStatus.running, RunStatus.queued), limit=100_000)
+        return [r.id for r in mine if r.worker == self._engine.executor or r.status is RunStatus.queued]
 
     def holder(self) -> str:
         return self._lock.holder()
@@ -70,6 +90,8 @@ class Worker:
         boot = BootSide(site)
         boot.start()
         self._boot = boot
+        if not self._runs:
+            return
         engine = Engine(site.state / "engine.sqlite", self._execute)
         tools = Tools(
             store=site.store,
@@ -87,19 +109,28 @@ class Worker:
         engine.launch()
         self._engine = engine
         self._recover(engine)
+        for old in site.store.workers():
+            if old.id != engine.executor:  # the lock is ours: they are gone
+                site.store.forget_worker(old.id)
         self._thread = threading.Thread(target=self._pick_up, name="pick-up", daemon=True)
         self._thread.start()
 
     def _execute(self, run: str, checkpoint: Checkpoint) -> None:
-        """Failures of a run are recorded as such. What comes here is our own memory failing (store or engine: disk full,
-        locked, gone): nothing can be recorded, so the run is left as it is, and this worker says so and stops.
+        """Failures of a run are recorded as such, faults of ours too. Only when our own memory fails (store or engine: disk
+        full, locked, gone) nothing can be recorded: then the run is left as it is, and this worker says so and stops.
         """
         try:
             execute(run, checkpoint, self._tools)
         except Exception as exc:
             logger.debug("run %s", run, exc_info=True)
-            self._give_up(exc, run)
-            raise Interrupted from exc
+            if isinstance(exc, StoreError) or type(exc).__module__.partition(".")[0] in (
+                "sqlalchemy",
+                "sqlite3",
+                "dbos",
+            ):
+                self._give_up(exc, run)
+                raise Interrupted from exc
+            abandon(self._site, run, f"a fault in metalimmu: {type(exc).__name__}: {exc}")
 
     def _give_up(self, exc: Exception, run: str = "") -> None:
         message = exc.message if isinstance(exc, MetalimmuError) else f"{type(exc).__name__}: {exc}"
@@ -152,6 +183,6 @@ class Worker:
             self._engine.stop()
             self._engine = None
         if self._boot is not None:
-            self._boot.stop()  # type: ignore[attr-defined]
+            self._boot.stop()
             self._boot = None
         self._lock.release()

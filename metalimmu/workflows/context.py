@@ -175,4 +175,4 @@ class Context:
 
     def event(self, kind: str, text: str, **data: Any) -> None:
         logger.info("%s: %s", self.host, text)
-        self.tools.store.add_event(self.host, kind, text, run=self.run, data=data)
+        self.tools.store.add_event(self.host, kind, log.redact(text), run=self.run, data=log.redacted(data))

@@ -76,7 +76,8 @@ def perform(step: Step, c: Context, limit: float) -> dict[str, Any]:
     sent = c.sent()[before:]
     if sent:
         result["evidence"]["requests"] = [{"method": r.method, "path": r.path, "body": r.body} for r in sent]
-    return result
+    safe: dict[str, Any] = log.redacted(result)  # it is kept, in checkpoints too
+    return safe
 
 
 def _until(step: Step, c: Context, limit: float) -> tuple[str, Evidence]:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drive import reimage
+from drive import PACE, finish, reimage
 from rack import Rack
 
+from metalimmu.boot.tokens import SiteKey
 from metalimmu.errors import (
     BmcLoginRefused,
     HostProtected,
+    IdentityMismatch,
     ImageError,
     ImageRevoked,
     LeaseHeld,
@@ -24,11 +26,14 @@ from metalimmu.errors import (
     ReadOnlyMode,
 )
 from metalimmu.plan.reimage import MEDIA_URL
-from metalimmu.service.hosts import power_status
+from metalimmu.service.hosts import power, power_status
+from metalimmu.service.images import in_use
 from metalimmu.service.planning import check_guards, plan_host, rollback_image
-from metalimmu.service.runs import submit
+from metalimmu.service.runs import cancel, submit
 from metalimmu.service.site import OpenSite
+from metalimmu.service.worker import Worker
 from metalimmu.store.records import RunRecord, RunStatus
+from metalimmu_emulator.simulated import inject
 
 SHORT = {"power": "3s", "media": "3s", "check_in": "6s", "stall": "4s", "phone_home": "4s", "bmc": "4s"}
 
@@ -392,3 +397,146 @@ def test_without_a_proof_it_is_active_and_unproven(rack: Rack, stack: ExitStack)
     assert reimage(rack.site).status is RunStatus.succeeded
     record = site(rack).store.host("node-1")
     assert (record.state, record.proof) == ("active", "unproven")
+
+
+def age(rack: Rack, seconds: float) -> None:
+    """As if the controller had been away for so long."""
+    store = site(rack).store
+    (run,) = [r for r in store.runs() if r.status is not RunStatus.succeeded]
+    d = store.deployment(run.id)
+    fields = {
+        k: getattr(d, k) - seconds
+        for k in ("intent_at", "last_seen", "progressed", "checked_in", "created")
+        if getattr(d, k)
+    }
+    store.update_deployment(run.id, **fields)
+
+
+def test_a_controller_that_was_away_for_a_day_resumes_without_touching_the_machine(
+    rack: Rack, stack: ExitStack
+) -> None:
+    machine = power_up(rack, stack, network_cut="8")
+    opened = site(rack)
+    run = submit(opened, plan_host(opened, "node-1"))
+    worker = Worker(opened, pace=PACE)
+    worker.try_start()
+    deadline = time.monotonic() + 60
+    while not any(s.name == "write" for s in opened.store.steps(run.id)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    worker.stop()
+    age(rack, 86400.0)
+    (done,) = finish(opened, [run.id])
+    assert done.status is RunStatus.succeeded, done.error
+    assert machine.machine().generation == 3  # no reset but the one that was asked
+
+
+def test_a_failure_of_a_proven_host_takes_its_proof(rack: Rack, stack: ExitStack) -> None:
+    power_up(rack, stack)
+    assert reimage(rack.site).status is RunStatus.succeeded
+    assert (
+        reimage(rack.site, image="web@2", planned=lambda: rack.fault("node-1", "boot", "unread", None)).status
+        is RunStatus.failed
+    )
+    record = site(rack).store.host("node-1")
+    assert record.proof == "unproven"
+    assert record.image == "web@1"  # nothing was written
+    assert record.quarantine is not None
+
+
+def test_the_way_back_survives_a_failed_attempt(rack: Rack, stack: ExitStack) -> None:
+    machine = power_up(rack, stack)
+    assert reimage(rack.site).status is RunStatus.succeeded
+    inject(machine._state, "no-report", "", times=1)
+    assert reimage(rack.site, image="web@2").status is RunStatus.failed
+    assert site(rack).store.host("node-1").image is None
+    assert reimage(rack.site, image="web@2").status is RunStatus.succeeded
+    assert rollback_image(site(rack), "node-1") == "web@1"
+    assert any("could go back" in why for whys in in_use(site(rack)).values() for why in whys)
+    inject(machine._state, "no-report", "", times=1)
+    assert reimage(rack.site, image="web@1", verb="rollback").status is RunStatus.failed
+    assert rollback_image(site(rack), "node-1") == "web@1"  # and not the version that one flees from
+
+
+def test_a_bmc_that_reads_the_media_when_it_is_inserted(
+    rack: Rack, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes are evidence, and decide nothing."""
+    import urllib.request
+
+    from metalimmu.bmc.fake import FakeBmc
+
+    machine = power_up(rack, stack)
+    insert = FakeBmc.insert_media
+
+    def curious(self: FakeBmc, slot: Any, url: str) -> None:
+        if "http" in url and self._rehearsal is None:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                answer.read(65536)
+        insert(self, slot, url)
+
+    monkeypatch.setattr(FakeBmc, "insert_media", curious)
+    run = reimage(rack.site)
+    assert run.status is RunStatus.succeeded, run.error
+    assert evidence(rack, run)["power"]["requests"]
+    assert machine.machine().generation == 3
+
+
+def test_one_bad_run_does_not_stop_the_site(tmp_path: Path, stack: ExitStack) -> None:
+    rack = Rack(tmp_path, hosts=2, limits=SHORT)
+    rack.power_up(stack)
+    opened = site(rack)
+    plan = plan_host(opened, "node-1")
+    bad = submit(opened, plan)
+    broken = plan.encode()
+    broken["steps"][3]["name"] = "gone"
+    opened.store.set_run(bad.id, plan=broken)
+    good = submit(opened, plan_host(opened, "node-2"))
+    first, second = finish(opened, [bad.id, good.id])
+    assert first.status is RunStatus.failed
+    assert first.error is not None
+    assert "gone" in first.error.message
+    assert second.status is RunStatus.succeeded, second.error
+    assert opened.store.host("node-1").quarantine is not None
+    assert opened.store.lease("node-1") is None or opened.store.lease("node-1").run is None  # type: ignore[union-attr]
+
+
+def test_cancel_cleans_up(rack: Rack, stack: ExitStack) -> None:
+    machine = power_up(rack, stack, no_check_in="")
+    opened = site(rack)
+    run = submit(opened, plan_host(opened, "node-1"))
+
+    def when_waiting() -> None:
+        deadline = time.monotonic() + 60
+        while not any(s.name == "check-in" for s in OpenSite(rack.site).store.steps(run.id)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        cancel(OpenSite(rack.site), run.id)
+
+    thread = threading.Thread(target=when_waiting, daemon=True)
+    thread.start()
+    (done,) = finish(opened, [run.id])
+    thread.join(60)
+    assert done.status is RunStatus.cancelled
+    assert machine.machine().media["Cd"].image is None
+    assert opened.store.host("node-1").quarantine is not None
+
+
+def test_no_token_is_kept_or_shown(rack: Rack, stack: ExitStack) -> None:
+    power_up(rack, stack)
+    run = reimage(rack.site)
+    opened = site(rack)
+    key = SiteKey.at(opened.state / "tls" / "site.key")
+    secrets = [key.secret(kind, run.id) for kind in ("agent", "proof", "media", "chunk")]  # type: ignore[arg-type]
+    assert opened.state.stat().st_mode & 0o777 == 0o700
+    for file in opened.state.glob("*.sqlite*"):
+        assert file.stat().st_mode & 0o077 == 0, file
+        content = file.read_bytes()
+        assert not [s for s in secrets if s.encode() in content], file
+
+
+def test_power_is_not_for_a_machine_that_is_another_ones(rack: Rack) -> None:
+    edit(rack, "hosts/rack.yaml", serial="OTHER")
+    with pytest.raises(IdentityMismatch, match="S0001"):
+        power(site(rack), "node-1", "off")
+    assert rack.machine("node-1").power == "On"
