@@ -14,7 +14,6 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,14 +23,13 @@ from typing import Any
 
 from benchmarks import vm_bare, vm_images
 from benchmarks.processes import ROOT, metalimmu
+from benchmarks.vm_clock import REPORTED, Clock, strange
 from metalimmu import paths
 from metalimmu.wire.manifest import CHUNK
 from metalimmu_emulator.lab import Lab
 
 HOST = "node-1"
-REPORTED = b"metalimmu-proof: acknowledged"
 BARE_SAID = re.compile(rb"bare: begun ([\d.]+) written ([\d.]+) read ([\d.]+) digest ([0-9a-f]{64})")
-BARE_FAILED = b"bare: FAILED"
 LIMIT = 1800.0  # seconds for one reimage: this may be a busy machine
 FLAVOUR = "lab"
 DISK = 2 << 30
@@ -230,78 +228,6 @@ class Rig:
             }
             vm_bare.make(self.folder / "files" / iso, ramdisk=FLAVOUR, job=job)
         return iso
-
-
-class Clock:
-    """Notes when words appear on a machine's console."""
-
-    def __init__(self, console: Path, words: tuple[bytes, ...] = (REPORTED, BARE_FAILED)) -> None:
-        self._console = console
-        self._start = console.stat().st_size if console.exists() else 0
-        self._seen: dict[bytes, float] = {}
-        self._lines: list[float] = []  # when each line was there
-        self._words = words
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="console", daemon=True)
-        self._thread.start()
-
-    def text(self) -> bytes:
-        if not self._console.exists():
-            return b""
-        with self._console.open("rb") as file:
-            file.seek(self._start)
-            return file.read()
-
-    def timeline(self, start: float) -> list[str]:
-        """Every line with the seconds from `start` to its end."""
-        lines = self.text().decode(errors="replace").split("\n")
-        return [
-            f"{at - start:7.2f} {line.strip()}" for at, line in zip(self._lines, lines, strict=False) if line.strip()
-        ]
-
-    def saw(self, word: bytes, limit: float) -> float:
-        """When (seconds since 1970). Raises RuntimeError when it does not come, with the console's last words."""
-        deadline = time.monotonic() + limit
-        while word not in self._seen:
-            if BARE_FAILED in self._seen or time.monotonic() > deadline or not self._thread.is_alive():
-                raise RuntimeError(
-                    f"{word.decode()!r} is not on the console: {self.text()[-2000:].decode(errors='replace')}"
-                )
-            time.sleep(0.01)
-        return self._seen[word]
-
-    def _look(self) -> None:
-        size = 0
-        while not self._stop.wait(0.02):
-            now = self._console.stat().st_size if self._console.exists() else 0
-            if now == size:
-                continue
-            size, at, text = now, time.time(), self.text()
-            while len(self._lines) < text.count(b"\n"):
-                self._lines.append(at)
-            for word in self._words:
-                if word in text:
-                    self._seen.setdefault(word, at)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join()
-
-
-def strange(image: Any, disk: Any, changed: list[tuple[int, int]]) -> list[int]:
-    """Offsets of sectors that differ and are not in `changed`."""
-    found: list[int] = []
-    at = 0
-    while data := image.read(CHUNK):
-        other = disk.read(len(data))
-        if other != data:
-            found += [
-                at + i
-                for i in range(0, len(data), 512)
-                if data[i : i + 512] != other[i : i + 512] and not any(o <= at + i < o + n for o, n in changed)
-            ]
-        at += len(data)
-    return found
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
 from benchmarks.__main__ import MODULES  # noqa: E402
-from benchmarks.vm_rig import BARE_FAILED, BARE_SAID  # noqa: E402
+from benchmarks.vm_clock import BARE_FAILED  # noqa: E402
+from benchmarks.vm_rig import BARE_SAID  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["cli_start", "site_load", "fakes_100", "image_store", "agent_write"])

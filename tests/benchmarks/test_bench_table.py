@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
 from benchmarks.result import as_fast, at_most, limited, table, told  # noqa: E402
-from benchmarks.vm_rig import REPORTED, Clock, strange  # noqa: E402
+from benchmarks.vm_clock import REPORTED, Clock, strange  # noqa: E402
 
 
 def test_the_ratio_is_the_median_of_the_rounds_own_ratios() -> None:

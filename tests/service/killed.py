@@ -1,14 +1,26 @@
-"""A controller that dies: SITE STEP WHEN. `before`: nothing of the step was done. `after`: all was done, nothing was noted."""
+"""A controller that dies: SITE STEP WHEN, or SITE write N.
+
+`before`: nothing of the step was done. `after`: all was done, nothing was noted. `write N`: right after the Nth write of
+the run to store or BMC, wherever that is.
+"""
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 from drive import finish, reimage
 
+from metalimmu.bmc.fake import FakeBmc
 from metalimmu.service.site import OpenSite
 from metalimmu.store.records import FINAL
+from metalimmu.store.sqlite import SqliteStore
 from metalimmu.workflows import reimage as workflow
+
+WRITES = {
+    SqliteStore: ("set_run", "update_host", "add_deployment", "update_deployment", "release_lease", "take_over"),
+    FakeBmc: ("insert_media", "eject_media", "set_boot_override", "set_power"),
+}
 
 folder, step, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 perform = workflow.perform
@@ -23,7 +35,28 @@ def dying(one, context, limit):
     return result
 
 
-if step != "resume":
+def count_writes(last: int) -> None:
+    """Die after the `last` one that the workflow's own thread makes."""
+    seen = iter(range(1, last + 1))
+
+    def dying_after(function):
+        def call(*args, **kwargs):
+            result = function(*args, **kwargs)
+            if threading.current_thread().name.startswith("dbos-executor") and next(seen, last) == last:
+                os.kill(os.getpid(), 9)
+            return result
+
+        return call
+
+    for cls, names in WRITES.items():
+        for name in names:
+            setattr(cls, name, dying_after(getattr(cls, name)))
+
+
+if step == "write":
+    count_writes(int(when))
+    reimage(folder)
+elif step != "resume":
     workflow.perform = dying
     reimage(folder)
 else:
