@@ -41,8 +41,3 @@ def move(now: State, to: State) -> State:
     if to is now or to in MOVES[now]:
         return to
     raise IllegalMove(f"a host that is {now} cannot become {to}")
-
-
-def drawing() -> str:
-    """The table as text, for the documentation."""
-    return "\n".join(f"{s:<11} -> {', '.join(sorted(t)) or '-'}" for s, t in MOVES.items())

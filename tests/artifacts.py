@@ -10,14 +10,13 @@ sys.path.insert(0, str(Path(__file__).parent / "images"))
 
 import image_builds
 
-from metalimmu import paths
-from metalimmu.cli.lab import ensure_ramdisk
+from metalimmu.cli.lab import artifacts, ensure_ramdisk
 
 
 def main() -> None:
     begun = time.monotonic()
     for flavour in ("lab", "generic"):
-        ensure_ramdisk(paths.cache() / "lab" / "ramdisk", flavour, None)
+        ensure_ramdisk(artifacts()[1], flavour, None)
     image_builds.main()
     print(f"test images and ramdisks: {time.monotonic() - begun:.0f} s")
 

@@ -18,7 +18,7 @@ import msgspec
 
 from metalimmu.bmc import credentials
 from metalimmu.bmc.ledger import LoginLedger
-from metalimmu.bmc.ports import Bmc, Connector, Target
+from metalimmu.bmc.ports import Bmc, Target
 from metalimmu.desired.types import Mode, Tls
 from metalimmu.errors import BmcUnsupported, UsageError
 
@@ -82,12 +82,3 @@ def connect(
         ledger=ledger,
         patience=patience,
     )
-
-
-def connector(*, folder: Path, ledger: LoginLedger | None = None) -> Connector:
-    """`connect` with the site's folder and ledger filled in: what workflows are given."""
-
-    def bound(target: Target, *, before_write: Callable[[], None] | None = None) -> Bmc:
-        return connect(target, folder=folder, ledger=ledger, before_write=before_write)
-
-    return bound

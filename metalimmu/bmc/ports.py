@@ -86,12 +86,6 @@ class Bmc(Power, Override, VirtualMedia, InventoryReader, Protocol):
     ) -> None: ...
 
 
-class Connector(Protocol):
-    """Makes a connected driver. `connect.connect` is the real one; tests pass others."""
-
-    def __call__(self, target: Target, *, before_write: Callable[[], None] | None = None) -> Bmc: ...
-
-
 class Target(Protocol):
     """What is needed to reach one BMC; desired.HostSpec and `connect.Address` fit."""
 

@@ -69,6 +69,17 @@ def inspect(site: Path, name: str, fmt: str) -> None:
     emit([msgspec.to_builtins(found)], [], fmt if fmt == "json" else "yaml")
 
 
+@host.command()
+@site_option
+@click.argument("name")
+def unhold(site: Path, name: str) -> None:
+    """End the hold of a host: the next plan brings its role's image."""
+    from metalimmu.service.rollback import end_hold
+    from metalimmu.service.site import OpenSite
+
+    click.echo(end_hold(OpenSite(site), name))
+
+
 @click.command()
 @site_option
 @click.argument("verb", type=click.Choice(["on", "off", "reset", "status"]))

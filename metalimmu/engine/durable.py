@@ -3,7 +3,7 @@
 Seen with DBOS 3.4.0, and why this file is as it is:
 
 * Two processes with one executor id on one database: the second one's launch "recovers" what the first still runs,
-  and a step ran twice at once. So every launch has an id of its own, and orphans are taken over explicitly.
+  and a step ran twice at once. So every launch has an id of its own, and what others have left is started explicitly.
 * The default application version is a hash of the source; after one changed line a killed run stayed PENDING for
   ever. So the version is fixed. What may change between versions of metalimmu is data: a run executes the steps that
   its own plan names, so the order of its checkpoints never changes under it.
@@ -102,10 +102,6 @@ class Engine:
 
         found = DBOS.list_workflows(status=["PENDING", "ENQUEUED"], name=_WORKFLOW, load_input=False, load_output=False)
         return {w.workflow_id: w.executor_id or "" for w in found}
-
-    def orphans(self) -> list[str]:
-        """Runs whose worker is gone. The caller holds the site's worker lock, so every other executor is."""
-        return [run for run, executor in self.pending().items() if executor != self.executor]
 
     def ended(self, run_id: str) -> bool:
         from dbos import DBOS

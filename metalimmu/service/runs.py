@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from metalimmu import log
+from metalimmu.desired.edit import pin
 from metalimmu.errors import LeaseHeld, NotFound, UsageError
 from metalimmu.lifecycle import Proof
 from metalimmu.store.ids import run_id
@@ -18,6 +20,9 @@ from metalimmu.store.records import FINAL, ErrorText, Quarantine, RunRecord, Run
 if TYPE_CHECKING:
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
+
+
+logger = log.get("runs")
 
 
 def who() -> str:
@@ -32,6 +37,7 @@ def who() -> str:
 def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None) -> RunRecord:
     """Queue the plan as a run. Raises LeaseHeld, naming the run that works on this host."""
     run = run_id()
+    _pin(site, plan)
     _lease(site, plan.host, run)
     record = site.store.add_run(
         RunRecord(
@@ -47,6 +53,15 @@ def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None)
         plan.host, "run", f"{plan.verb} to {plan.image.ref} asked by {who()}: {plan.why}", run=run, data=options or {}
     )
     return record
+
+
+def _pin(site: OpenSite, plan: Plan) -> None:
+    """From its first use on a name means this content, on every controller of the site. Raises ImageExists."""
+    try:
+        if pin(site.folder, plan.image.ref, plan.image.digest):
+            logger.info("%s is pinned in images.lock: commit it", plan.image.ref)
+    except OSError as exc:
+        logger.warning("images.lock was not written: %s", exc)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Names of runs and deployments: short, and sorted by time."""
+"""Names of runs: short, and sorted by time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,6 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u, so
 def run_id(now: float | None = None) -> str:
     """`r-20261120-` and nine characters: the millisecond of the day, then chance."""
     return _name("r", now)
-
-
-def deployment_id(now: float | None = None) -> str:
-    return _name("d", now)
 
 
 def _name(kind: str, now: float | None) -> str:

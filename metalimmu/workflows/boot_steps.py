@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metalimmu.errors import BmcError, IdentityMismatch, ImageCorrupt, StepFailed, by_code
+from metalimmu.errors import BmcError, BmcRefused, IdentityMismatch, ImageCorrupt, StepFailed, by_code
 from metalimmu.lifecycle import State, move
 from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTarget, PowerAction, PowerState
 from metalimmu.plan.identity import same_serial, same_uuid
@@ -77,7 +77,11 @@ class Insert(Step):
         slot = c.slot()
         if slot.inserted or slot.image:
             c.bmc.eject_media(slot)
-        c.bmc.insert_media(slot, media_url(c))
+        try:
+            c.bmc.insert_media(slot, media_url(c))
+        except BmcRefused:
+            if not _ours(c, c.slot().image):  # else a request that was on its way when a controller died came late
+                raise
 
     def undo(self, c: Context) -> None:
         eject(c)

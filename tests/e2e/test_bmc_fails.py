@@ -25,7 +25,7 @@ def rig(shared: Rig) -> Iterator[Rig]:
     """The machine off, its BMC in order, no quarantine."""
     yield shared
     shared.lab.clear_fault(NODE)
-    shared("power", "off", NODE, "--yes")
+    shared.reset_by_hand("ForceOff")
     if shared.host().quarantine:
         shared("release", NODE, "--reason", "the test is over")
 

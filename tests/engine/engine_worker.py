@@ -37,8 +37,8 @@ def body(run: str, checkpoint: Checkpoint) -> None:
 engine = Engine(database, body)
 engine.launch()
 if mode == "resume":
-    note(f"orphans {engine.orphans()}")
-    for run in engine.orphans():
+    note(f"left {list(engine.pending())}")
+    for run in engine.pending():
         engine.start(run)
 else:
     engine.start("run-1")

@@ -34,7 +34,7 @@ def test_a_run_goes_on_at_the_step_it_was_in(tmp_path: Path, end: str) -> None:
     assert lines == ["step 0", "step 1", "step 2"]
     code, lines = work(tmp_path, "resume")
     assert code == 0
-    assert lines == ["orphans ['run-1']", "step 2", "step 3", "run-1 total 6"]
+    assert lines == ["left ['run-1']", "step 2", "step 3", "run-1 total 6"]
 
 
 def test_one_id_is_executed_once(tmp_path: Path) -> None:

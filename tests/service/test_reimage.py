@@ -131,6 +131,7 @@ def test_proven_at_this_image_is_a_no_op_without_force(rack: Rack, stack: ExitSt
 
 MENDED = {
     "insert is accepted and does nothing, once": ("insert_media", "ignore", 1),
+    "insert is refused because an earlier request did it": ("insert_media", "then:BmcRefused", 1),
     "BMC answers 503 for a while": ("*", "BmcBusy", 6),
     "BMC reboots in the middle of the reset": ("set_power", "then:BmcUnreachable", 1),
     "BMC reboots in the middle of the insert": ("insert_media", "then:BmcUnreachable", 1),

@@ -15,7 +15,7 @@ from store_rig import deployment, run
 from metalimmu.errors import StoreError
 from metalimmu.store import leases, sqlite
 from metalimmu.store.fakes import FailingStore
-from metalimmu.store.ids import deployment_id, run_id
+from metalimmu.store.ids import run_id
 from metalimmu.store.records import HostRecord
 from metalimmu.store.rows import Rows
 from metalimmu.store.sqlite import SqliteStore
@@ -301,7 +301,7 @@ def test_ids_sort_by_time_and_are_not_guessed_alike():
     assert early < late
     assert early.startswith("r-20261120-")
     assert len(early) == len("r-20261120-") + 9
-    assert len({deployment_id(1_795_160_000.0) for _ in range(50)}) > 45
+    assert len({run_id(1_795_160_000.0) for _ in range(50)}) > 45
 
 
 def test_the_failing_store_fails_when_told_to(path):
