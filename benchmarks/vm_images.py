@@ -2,8 +2,8 @@
 
 ========  =================================================================================================
 tiny@1    as the recipe makes it: 75 MiB, more than half of it zeros
-full@1    320 MiB, no chunk of zeros: half random bytes, half text; what is free in its file system holds the
-          leftovers of a deleted file, as on a disk that was used
+full@1    320 MiB, no chunk of zeros but for the 8 MiB of the seed partition, which every machine fills itself: half
+          random bytes, half text; what is free in its file system holds the leftovers of a deleted file
 full@2    built on it with `--base`: 3 MiB of new files in the system
 sparse@1  320 MiB, 80 % of the chunks zeros
 ========  =================================================================================================
@@ -91,9 +91,6 @@ def _full(found: Catalogue, ref: str, work: Path) -> None:
     room = _put(esp, work, "filler", ROOM * MIB, ref)
     _put(esp, work, "payload", room, ref)
     debian.run_tool(["mdel", "-i", esp, "::/filler"], env=_MTOOLS)  # its bytes stay
-    with bare.open("r+b") as file:
-        file.seek(plan.seed.offset)
-        file.write(random.Random("seed").randbytes(plan.seed.length))
     _keep(found, bare, made)
 
 

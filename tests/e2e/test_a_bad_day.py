@@ -33,7 +33,7 @@ def test_what_passes_is_waited_for_and_no_write_starts_over(rig: Rig) -> None:
     rig.throttle(3)
 
     # The network cable is pulled in mid-write.
-    rig.until(lambda: 0.1 < rig.written(), "a tenth of the write")
+    rig.until(lambda: rig.written() > 0.1, "a tenth of the write")
     rig.lab.link(NODE, up=False)
     share, moved = stands_still(rig)
     assert moved < 0.8 * everything, "it was to be pulled in mid-write"

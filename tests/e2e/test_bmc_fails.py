@@ -32,7 +32,7 @@ def rig(shared: Rig) -> Iterator[Rig]:
 
 def refused(rig: Rig) -> str:
     said = failed(rig("reimage", NODE, "--yes", status=1))
-    power, boot, media = rig.bmc()
+    _, boot, media = rig.bmc()
     assert (boot, media) == ("", ""), "override and media are taken back"
     lease = rig.store.lease(NODE)
     assert lease is None or lease.run is None
