@@ -64,7 +64,8 @@ def check_in(d: Deployment, said: CheckIn, manifest: Manifest, now: float) -> Ve
     if d.check_in is None:
         changes |= {"check_in": said, "checked_in": now}
     if said.boot_id not in d.boot_ids[-1:]:
-        changes["boot_ids"] = (*d.boot_ids, said.boot_id)[-50:]
+        # It is progress to be here: POST may have taken longer than a write may stand still.
+        changes |= {"boot_ids": (*d.boot_ids, said.boot_id)[-50:], "progressed": now}
     return Verdict(changes)
 
 

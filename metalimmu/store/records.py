@@ -144,7 +144,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     boot_ids: tuple[str, ...] = ()  # of the ramdisk, oldest first
     last_seen: float | None = None
     progress: Progress | None = None
-    progressed: float | None = None  # when phase or bytes last changed
+    progressed: float | None = None  # when phase or bytes last changed, or a new boot of the machine checked in
     report: Report | None = None
     read_back_ok: bool | None = None  # the controller's own comparison
     written: float | None = None

@@ -54,7 +54,7 @@ UUID = "4c4c4544-0058-4b10-8032-b7c04f503133"
 MAC = "b8:ca:3a:00:00:01"
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0, what: str = "") -> None:
+def until(condition: Callable[[], object], seconds: float = 120.0, what: str = "") -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s for {what or condition}"

@@ -99,6 +99,7 @@ def test_check_in_is_accepted(case):
     assert verdict.changes["last_seen"] == NOW
     assert ("check_in" in verdict.changes) == (d.check_in is None)
     assert (verdict.changes.get("boot_ids") or d.boot_ids)[-1] == said.boot_id
+    assert ("progressed" in verdict.changes) == (said.boot_id not in d.boot_ids)
 
 
 REFUSED = {

@@ -1,6 +1,6 @@
-"""A controller that dies: SITE STEP WHEN, or SITE write N.
+"""A controller that dies: SITE STEP WHEN, or SITE "nth write" N.
 
-`before`: nothing of the step was done. `after`: all was done, nothing was noted. `write N`: right after the Nth write of
+`before`: nothing of the step was done. `after`: all was done, nothing was noted. `nth write`: right after the Nth write of
 the run to store or BMC, wherever that is.
 """
 
@@ -53,7 +53,7 @@ def count_writes(last: int) -> None:
             setattr(cls, name, dying_after(getattr(cls, name)))
 
 
-if step == "write":
+if step == "nth write":
     count_writes(int(when))
     reimage(folder)
 elif step != "resume":

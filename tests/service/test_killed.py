@@ -44,7 +44,7 @@ def killed_and_resumed(folder: Path, step: str, when: str, package: Path | None 
         rack = Rack(folder)
         rack.power_up(stack, pace=0.3)
         died = controller(rack, step, when)
-        if died.returncode == 0 and step == "write":
+        if died.returncode == 0 and step == "nth write":
             return {"writes": int(when)}  # it has fewer
         assert died.returncode == -9, died.stderr[-2000:]
         again = controller(rack, "resume", package=package)
@@ -82,7 +82,7 @@ def test_resume_finishes_whatever_step_the_controller_died_in(tmp_path: Path) ->
 def test_resume_finishes_after_whichever_write_the_controller_died(tmp_path: Path) -> None:
     """In the middle of an act too: between any two writes to store or BMC."""
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda n: killed_and_resumed(tmp_path / str(n), "write", str(n)), range(1, 22)))
+        results = list(pool.map(lambda n: killed_and_resumed(tmp_path / str(n), "nth write", str(n)), range(1, 22)))
     died = [r for r in results if "boots" in r]
     assert 10 < len(died) < len(results), [r.get("writes") for r in results]  # all of them, and the count is right
     for found in died:

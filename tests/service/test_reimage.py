@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from drive import PACE, finish, reimage
 from rack import Rack
 
+from metalimmu.boot.agent_api import AgentApi
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.errors import (
     BmcLoginRefused,
@@ -430,6 +433,24 @@ def test_a_controller_that_was_away_for_a_day_resumes_without_touching_the_machi
     (done,) = finish(opened, [run.id])
     assert done.status is RunStatus.succeeded, done.error
     assert machine.machine().generation == 3  # no reset but the one that was asked
+
+
+def test_a_post_may_take_longer_than_a_write_may_stand_still(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten minutes of POST are usual; the write that follows has not stood still for as long."""
+    progress = AgentApi.progress
+
+    async def later(self: AgentApi, request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.5)  # the write is looked at before anything is heard of it
+        return await progress(self, request)
+
+    monkeypatch.setattr(AgentApi, "progress", later)
+    rack = Rack(tmp_path, limits={**SHORT, "check_in": "60s", "stall": "3s"})
+    post = threading.Timer(5, lambda: rack.power_up(stack, pace=0.2))
+    run = reimage(rack.site, planned=post.start)
+    post.join(60)
+    assert run.status is RunStatus.succeeded, run.error
 
 
 def test_a_failure_of_a_proven_host_takes_its_proof(rack: Rack, stack: ExitStack) -> None:
