@@ -1,37 +1,20 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from emulator_rig import MediaServer
+
 from metalimmu_emulator.lab import Lab
-
-
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.02)
-
-
-@dataclass
-class MediaServer:
-    """Serves the files of a folder with byte ranges, as the controller does, and counts the bytes of bodies."""
-
-    folder: Path
-    sent: int = 0
-    heads: int = 0
-    ranges: bool = True
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    url: str = ""
-    stop: Callable[[], None] = lambda: None
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
-from conftest import MediaServer, wait_until
+from emulator_rig import MediaServer, wait_until
 from test_lab_redfish import SESSIONS, Client
 
 from metalimmu.errors import LabError, NotFound

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import wait_until
+from emulator_rig import wait_until
 from test_lab_redfish import Client
 
 from metalimmu.errors import LabError, NotFound, ToolError, UsageError

@@ -14,7 +14,7 @@ import pytest
 import requests
 import sushy
 import tiny_media
-from conftest import MediaServer, wait_until
+from emulator_rig import MediaServer, wait_until
 from sushy import exceptions
 
 from metalimmu_emulator.lab import Lab

@@ -15,7 +15,7 @@ from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import MediaServer
+from emulator_rig import MediaServer
 
 from metalimmu_emulator import certificate, remote
 from metalimmu_emulator.nbd import Export

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import tiny_media
-from conftest import MediaServer, wait_until
+from emulator_rig import MediaServer, wait_until
 
 from metalimmu_emulator import faults
 from metalimmu_emulator.faults import Faults
