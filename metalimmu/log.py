@@ -14,7 +14,9 @@ _LOCK = threading.Lock()
 # Addresses that are as good as a password while their deployment runs: /m/ media, /c/ chunks, /p/ phone home.
 _PATHS = re.compile(r"(?i)(/[mcp]/)[a-z2-7]{32}(?![a-z2-7])")
 _HEADERS = re.compile(
-    r"(?i)((?:authorization|x-auth-token|bearer|password|token)['\"]?\s*[:= ]\s*['\"]?(?:basic |bearer )?)[^\s'\",}]+"
+    r"""(?ix)( (?:authorization|x-auth-token|password|token)['"]?\s*[:=]\s*['"]?(?:(?:basic|bearer)\ )?
+           | \b(?:bearer|basic)\  )
+        (?!NAME|\.\.\.|\*\*\*)[^\s'",}]{6,}"""
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,11 +16,15 @@ INTERRUPTED = 130
 
 
 def run(args: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 failed, 2 usage, 3 drift, 4 unknown hosts beyond what was allowed, 130 interrupted."""
+    """Exit status: 0 done, 1 failed or declined, 2 usage or documents, 130 interrupted."""
     # A stopped service or container must log out of its BMCs and leave its runs for `resume`, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     try:
-        cli.main(args=list(args), prog_name="metalimmu", standalone_mode=False)
+        cli.main(args=list(args), prog_name="metalimmu", standalone_mode=False, color=_color())
+    except SystemExit as exc:  # click's, when whoever reads our output has gone: `| head -1` is no failure
+        return 0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else int(exc.code or 0)
     except MetalimmuError as exc:
         return say(exc)
     except click.exceptions.Exit as exc:
@@ -35,18 +40,23 @@ def run(args: Sequence[str]) -> int:
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except OSError as exc:
+        click.echo(f"error: {exc.strerror or exc}" + (f": {exc.filename}" if exc.filename else ""), err=True)
         return 1
     return 0
+
+
+def _color() -> bool | None:
+    """https://no-color.org; None lets click look for a terminal."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def say(exc: MetalimmuError) -> int:
     """An error for people: what, every detail, and what to do next. Secrets are taken out."""
     from metalimmu.log import redact
 
-    click.echo(click.style("error: ", fg="red", bold=True) + redact(exc.message), err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + redact(exc.message), err=True, color=_color())
     for line in (*getattr(exc, "problems", ()), *str(getattr(exc, "output", "")).splitlines()[-10:]):
         click.echo("  " + redact(str(line)), err=True)
-    click.echo(click.style("hint:  ", bold=True) + redact(exc.hint), err=True)
+    click.echo(click.style("hint:  ", bold=True) + redact(exc.hint), err=True, color=_color())
     return exc.exit_status

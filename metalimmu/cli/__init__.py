@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
 def cli(site: str | None, verbose: int) -> None:  # noqa: ARG001
     """Reimage machines from immutable images through Redfish, and prove it.
 
-    Exit status: 0 done, 1 failed, 2 usage or documents, 3 drift, 4 too many unknown hosts.
+    Exit status: 0 done, 1 failed or declined, 2 usage or documents, 130 interrupted.
     """
     from metalimmu import log
 

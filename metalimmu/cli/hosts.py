@@ -27,6 +27,8 @@ def list_(site: Path, selector: str | None, fmt: str) -> None:
     from metalimmu.service.site import OpenSite
 
     rows = hosts.rows(OpenSite(site), selector)
+    if selector and not rows:
+        click.echo("no host matches", err=True)
     emit(
         rows,
         ["name", "state", "proof", "image", "wanted", "quarantine"],
@@ -111,6 +113,10 @@ def prove(site: Path, name: str) -> None:
     from metalimmu.service.proof import prove as ask
     from metalimmu.service.site import OpenSite
 
+    click.echo(
+        f"asking {name}; its system reports by itself every few minutes (limits.report_again), Ctrl-C stops asking",
+        err=True,
+    )
     said = ask(OpenSite(site), name)
     click.echo(f"{name}: {said}")
 

@@ -122,10 +122,17 @@ def down(name: str) -> None:
 
 
 def artifacts() -> tuple[Path, Path]:
-    """Where the labs of this user have their images and ramdisks; another version of metalimmu builds its own."""
-    from metalimmu import __version__, paths
+    """Where the labs of this user have their images and ramdisks; what builds them otherwise builds them elsewhere."""
+    import hashlib
 
-    here = paths.cache() / "lab" / __version__
+    from metalimmu import __version__, images, paths
+
+    recipes = (Path(images.__file__).parent / "recipes").rglob("*")
+    sources = sorted(
+        p for p in (*recipes, *(paths.data("pxe") / "proof").iterdir()) if p.is_file() and p.suffix != ".pyc"
+    )
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
+    here = paths.cache() / "lab" / f"{__version__}-{digest[:8]}"
     return here / "images", here / "ramdisk"
 
 

@@ -107,8 +107,7 @@ def _go(
     from metalimmu.errors import UsageError
     from metalimmu.service.planning import check_guards, plan_host
     from metalimmu.service.rollback import write_hold
-    from metalimmu.service.runs import submit
-    from metalimmu.service.worker import nobody_works
+    from metalimmu.service.runs import nobody_works, submit
 
     made = plan_host(site, host, image=image, verb=verb, force=force)
     if made.nothing:
@@ -193,6 +192,8 @@ def _print_plan(made: Plan) -> None:
         f"  boots     {made.boots}    time about {_span(made.seconds)}    transfer about {made.transfer / 1e6:.1f} MB of {made.image.all_bytes / 1e6:.1f} MB"
     )
     for finding in made.findings:
+        if finding.setting == "image":
+            continue  # said above
         actual = finding.actual or "unknown"
         click.echo(
             f"  {finding.setting:<9} {finding.word}: {actual}"

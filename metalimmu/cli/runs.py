@@ -80,8 +80,8 @@ def watch(site: Path, run_id: str) -> None:
     """Follow a run that another process executes."""
     from metalimmu.cli.watch import ended, follow
     from metalimmu.errors import StepFailed
+    from metalimmu.service.runs import nobody_works
     from metalimmu.service.site import OpenSite
-    from metalimmu.service.worker import nobody_works
 
     opened = OpenSite(site)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from metalimmu.desired.resolve import resolve_all
-from metalimmu.errors import BmcError, HostProtected, IdentityMismatch, ReadOnlyMode, UsageError
+from metalimmu.errors import BmcError, BmcUnreachable, HostProtected, IdentityMismatch, ReadOnlyMode, UsageError
+from metalimmu.lifecycle import State
 from metalimmu.log import redacted
-from metalimmu.observed.types import Inventory, PowerAction, PowerState
+from metalimmu.observed.types import Inventory, PowerAction, PowerState, Reason, Unknown
 from metalimmu.plan.identity import same_serial
 from metalimmu.service.runs import leased, who
 
@@ -33,7 +34,7 @@ def rows(site: OpenSite, selector: str | None = None) -> list[dict[str, Any]]:
                 "name": name,
                 "state": str(record.state) if record else "enrolled",
                 "proof": str(record.proof) if record else "unproven",
-                "image": record.image if record else None,
+                "image": record.image if record and record.state is not State.deploying else None,  # being overwritten
                 "wanted": spec.image,
                 "quarantine": record.quarantine.reason if record and record.quarantine else None,
                 "power": record.power if record else None,
@@ -64,8 +65,8 @@ def show(site: OpenSite, host: str) -> dict[str, Any]:
         "name": host,
         "state": str(record.state),
         "proof": str(record.proof),
-        "image": record.image,
-        "digest": record.digest,
+        "image": None if record.state is State.deploying else record.image,
+        "digest": None if record.state is State.deploying else record.digest,
         "wanted": spec.image,
         "held": msgspec.to_builtins(spec.held) if spec.held else None,
         "previous": record.previous_image,
@@ -103,6 +104,8 @@ def inspect(site: OpenSite, host: str) -> Inventory:
     spec = site.spec(host)
     with site.connect(spec, mode="read-only") as bmc:
         found = bmc.inventory()
+    if isinstance(found.identity, Unknown) and found.identity.reason is Reason.unreachable:
+        raise BmcUnreachable(f"{host}: {found.identity.detail}")
     site.store.observe(host, "inventory", redacted(msgspec.to_builtins(msgspec.structs.replace(found, requests=0))))
     return found
 

@@ -6,12 +6,12 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from metalimmu.errors import LeaseHeld, StepFailed, UsageError
+from metalimmu.errors import StepFailed, UsageError
 from metalimmu.lifecycle import Proof
 from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.plan.identity import same_serial
 from metalimmu.service.outside import ask_ssh
-from metalimmu.service.runs import who
+from metalimmu.service.runs import refuse_held, who
 
 if TYPE_CHECKING:
     from metalimmu.desired.types import HostSpec
@@ -24,9 +24,7 @@ def prove(site: OpenSite, host: str) -> str:
     """A sentence. Raises StepFailed when the host did not prove itself; it is unproven then."""
     spec = site.spec(host)
     record = site.store.host(host)
-    lease = site.store.lease(host)
-    if lease is not None and lease.run:
-        raise LeaseHeld(f"run {lease.run} of {lease.holder} works on {host}: it will prove the host itself")
+    refuse_held(site, host)
     if record.image is None or record.digest is None:
         raise UsageError(
             f"no image is recorded on {host}: nothing was deployed, or a run failed after it had begun to write",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from metalimmu import log
 from metalimmu.desired.edit import pin
+from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import LeaseHeld, NotFound, UsageError
 from metalimmu.lifecycle import Proof
 from metalimmu.store.ids import run_id
@@ -82,9 +83,35 @@ def _lease(site: OpenSite, host: str, run: str) -> None:
         # A crash between lease and run, or between a run's end and its release, leaves a lease that nobody uses.
         held = site.store.lease(host)
         if held is None or held.run is None or not _dead(site, held.run, held.since):
+            refuse_held(site, host)
             raise
         site.store.release_lease(host, held.run)
         site.store.acquire_lease(host, run, who())
+
+
+def refuse_held(site: OpenSite, host: str) -> None:
+    """Raises LeaseHeld while a run has the host; says so when nobody executes that run."""
+    lease = site.store.lease(host)
+    if lease is None or lease.run is None or _dead(site, lease.run, lease.since):
+        return
+    try:
+        record = site.store.run(lease.run)
+    except NotFound:
+        raise LeaseHeld(f"{lease.run} of {lease.holder} works on {host}", hint="it takes a moment: try again") from None
+    if record.status is RunStatus.interrupted or (record.status is RunStatus.running and nobody_works(site)):
+        why = "was interrupted" if record.status is RunStatus.interrupted else "lost its worker"
+        hint = f"`metalimmu run resume {record.id}` finishes it, `metalimmu run cancel {record.id}` gives it up"
+        raise LeaseHeld(f"run {record.id} has {host} and {why}", hint=hint)
+    hint = f"wait for it (`metalimmu run watch {record.id}`) or `metalimmu run cancel {record.id}`"
+    raise LeaseHeld(f"run {record.id} of {lease.holder} works on {host}", hint=hint)
+
+
+def nobody_works(site: OpenSite) -> bool:
+    """Has this site no worker just now?"""
+    lock = WorkerLock(site.state / "worker.lock")
+    free = lock.take()
+    lock.release()
+    return free
 
 
 def _dead(site: OpenSite, run: str, since: float) -> bool:

@@ -31,14 +31,6 @@ _PICK_UP = 0.5  # seconds between looks for queued runs
 _PATIENCE = 10  # looks that may fail one after the other
 
 
-def nobody_works(site: OpenSite) -> bool:
-    """Has this site no worker just now?"""
-    lock = WorkerLock(site.state / "worker.lock")
-    free = lock.take()
-    lock.release()
-    return free
-
-
 class Worker:
     """`runs=False`: only the boot service, for who wants to hear machines and to execute nothing."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metalimmu.errors import BmcError, BmcRefused, IdentityMismatch, ImageCorrupt, StepFailed, by_code
-from metalimmu.lifecycle import State, move
+from metalimmu.lifecycle import Proof, State, move
 from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTarget, PowerAction, PowerState
 from metalimmu.plan.identity import same_serial, same_uuid
 from metalimmu.workflows.context import Context
@@ -250,6 +250,7 @@ def restart(c: Context) -> None:
     """On, or a reset of what runs: it is replaced anyway."""
     state = c.bmc.power_state()
     action = PowerAction.on if state is PowerState.off else PowerAction.force_restart
+    c.tools.store.update_host(c.host, proof=Proof.unproven)  # from here on nobody may believe what was proven before
     c.tools.store.update_deployment(c.run, intent=ASKING, intent_at=c.tools.clock.now())
     c.bmc.set_power(action)
     c.tools.store.update_deployment(c.run, intent=f"{action} asked")
