@@ -127,10 +127,9 @@ def artifacts() -> tuple[Path, Path]:
 
     from metalimmu import __version__, images, paths
 
-    recipes = (Path(images.__file__).parent / "recipes").rglob("*")
-    sources = sorted(
-        p for p in (*recipes, *(paths.data("pxe") / "proof").iterdir()) if p.is_file() and p.suffix != ".pyc"
-    )
+    # Folder by folder: a wheel and a checkout have the same files in other places, and share what they build.
+    folders = (Path(images.__file__).parent / "recipes", paths.data("pxe") / "proof")
+    sources = [p for f in folders for p in sorted(f.rglob("*")) if p.is_file() and p.suffix != ".pyc"]
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
     here = paths.cache() / "lab" / f"{__version__}-{digest[:8]}"
     return here / "images", here / "ramdisk"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import metalimmu
+from metalimmu import paths
+from metalimmu.cli.lab import artifacts
 
 pytestmark = pytest.mark.e2e
 
@@ -71,7 +73,7 @@ def test_the_wheel_alone_runs_a_lab_and_a_reimage(
 ) -> None:
     env = environment | {"XDG_STATE_HOME": str(tmp_path / "state"), "METALIMMU_CACHE": str(tmp_path / "cache")}
     # What the checkout has built is current for the wheel too: it carries the same ramdisk scripts and agent.
-    cache = tmp_path / "cache" / "lab" / metalimmu.__version__
+    cache = tmp_path / "cache" / artifacts()[0].parent.relative_to(paths.cache())
     cache.mkdir(parents=True)
     (cache / "images").symlink_to(artefacts.images)
     (cache / "ramdisk").symlink_to(artefacts.ramdisks)
