@@ -27,7 +27,7 @@ def list_(site: Path, selector: str | None, fmt: str) -> None:
     from metalimmu.service.site import OpenSite
 
     rows = hosts.rows(OpenSite(site), selector)
-    if selector and not rows:
+    if selector and not rows and fmt in ("table", "wide"):
         click.echo("no host matches", err=True)
     emit(
         rows,

@@ -232,10 +232,10 @@ def _says(system: SystemReport) -> str:
 def _watch(c: Context) -> None:
     """Silence: first start the machine again (it may have lost power), then give up at the site's limit.
 
-    A machine that was started and not heard since is in POST: it has as long as for its first check-in.
+    A machine that was started and has not written since is in POST: it has as long as for its first check-in.
     """
     d = c.deployed()
-    booting = (d.intent_at or 0.0) > (d.last_seen or 0.0)
+    booting = (d.intent_at or 0.0) > (d.progressed or 0.0)  # reading its media it is heard, and does not write yet
     stall = c.spec.limits["stall"]
     if booting:
         stall = max(stall, c.plan.step("check-in").limit)
