@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,30 +34,29 @@ ACTIVE: list[Rig] = []  # whose consoles a failed test shows
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Said:
-    status: int
-    text: str  # stdout and stderr
-
-
 class Command:
-    """One `metalimmu` that runs; its output goes to a file."""
+    """One `metalimmu` that runs; its output goes to files."""
 
     def __init__(self, site: Path, args: tuple[str, ...], log: Path) -> None:
         self.args, self._log, self._waited_for = args, log, False
-        with log.open("wb") as out:
+        with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "metalimmu", "--site", str(site), *args],
                 cwd="/",
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=err,
             )
 
     @property
-    def text(self) -> str:
+    def out(self) -> str:
         return self._log.read_text(errors="replace")
+
+    @property
+    def text(self) -> str:
+        """Both: what a person reads."""
+        return self.out + self._log.with_suffix(".err").read_text(errors="replace")
 
     @property
     def running(self) -> bool:
@@ -67,16 +66,16 @@ class Command:
         assert self.running, self._words(f"ended with {self._process.returncode} before {number.name}")
         self._process.send_signal(number)
 
-    def end(self, status: int | None = 0, *, seconds: float = PATIENCE) -> Said:
-        """Wait for its end. `status` None: whatever it is."""
+    def end(self, status: int = 0, *, seconds: float = PATIENCE) -> str:
+        """Wait for its end, with this status; returns what it said."""
         self._waited_for = True
         try:
             found = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(self._words(f"did not end within {seconds:g} s")) from None
-        assert status is None or found == status, self._words(f"ended with {found}, not {status}")
-        return Said(found, self.text)
+        assert found == status, self._words(f"ended with {found}, not {status}")
+        return self.text
 
     def must_not_have_failed(self) -> None:
         """While a test waits for something else."""
@@ -115,8 +114,13 @@ class Rig:
         self._commands.append(Command(self.lab.site, args, log))
         return self._commands[-1]
 
-    def __call__(self, *args: str, status: int | None = 0, seconds: float = PATIENCE) -> str:
-        return self.start(*args).end(status, seconds=seconds).text
+    def __call__(self, *args: str, status: int = 0, seconds: float = PATIENCE) -> str:
+        return self.start(*args).end(status, seconds=seconds)
+
+    def json(self, *args: str) -> Any:
+        command = self.start(*args, "-o", "json")
+        command.end()
+        return json.loads(command.out)
 
     # the site's documents ------------------------------------------------------------------------------------
 

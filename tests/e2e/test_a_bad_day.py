@@ -44,7 +44,7 @@ def test_what_passes_is_waited_for_and_no_write_starts_over(rig: Rig) -> None:
     assert rig.written() < 1, "it was to be switched off in mid-write"
     rig.reset_by_hand("ForceOff")
 
-    said = command.end().text
+    said = command.end()
     assert "tiny@1: proven" in said
     host, deployment = rig.host(), rig.deployed()
     assert (host.state, host.proof, host.image, host.quarantine) == ("active", "proven", "tiny@1", None)

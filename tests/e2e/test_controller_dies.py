@@ -49,7 +49,7 @@ def test_killed_at_insert_in_mid_write_before_go_and_before_the_report_and_inter
     command = resumed(rig, run.id)
     rig.until(lambda: rig.written() > share + 0.1, "another tenth of the write")
     command.send(signal.SIGINT)
-    said = command.end(130).text
+    said = command.end(130)
     assert f"`metalimmu run resume {run.id}` finishes it" in said
     assert "nothing was changed" not in said
     assert rig.store.run(run.id).status == "interrupted"
@@ -73,7 +73,7 @@ def test_killed_at_insert_in_mid_write_before_go_and_before_the_report_and_inter
     assert not rig.deployed().system_ok
     rig.until(lambda: rig.boots()[1] == 1, "the new system")
 
-    said = resumed(rig, run.id).end().text
+    said = resumed(rig, run.id).end()
     assert "tiny@1: proven" in said
 
     host, deployment = rig.host(), rig.deployed()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +32,7 @@ class Told:
 
 def carried_out(rig: Rig, *verb: str, **plan: str) -> Told:
     words = [word for name, value in plan.items() for word in (f"--{name}", value)]
-    (planned,) = json.loads(rig("plan", NODE, *words, "-o", "json"))
+    (planned,) = rig.json("plan", NODE, *words)
     asked, boots, systems = len(rig.lab.requests(NODE)), rig.starts_and_resets(), rig.boots()
     said = rig(*verb)
     now = rig.boots()
@@ -154,9 +153,9 @@ def test_a_rollback_with_hold_and_the_site_agrees(rig: Rig, back: Told) -> None:
     assert "held: node-1 at tiny@1" in back.said
     (hold,) = yaml.safe_load((rig.lab.site / "holds.yaml").read_text())
     assert (hold["host"], hold["image"], hold["reason"]) == (NODE, "tiny@1", "version 2 was too new")
-    (row,) = json.loads(rig("host", "list", "-l", "image=tiny@1,proof=proven", "-o", "json"))
+    (row,) = rig.json("host", "list", "-l", "image=tiny@1,proof=proven")
     assert (row["wanted"], row["image"], row["state"], row["proof"]) == ("tiny@1", "tiny@1", "active", "proven")
-    assert json.loads(rig("host", "list", "-l", "image=tiny@2", "-o", "json")) == []
+    assert rig.json("host", "list", "-l", "image=tiny@2") == []
     assert "already proven at tiny@1" in rig("plan", NODE)
 
 
@@ -168,17 +167,17 @@ def test_it_proves_itself_again(rig: Rig, back: Told) -> None:
 
 
 def test_its_history_and_its_runs_are_kept(rig: Rig, first: Told, second: Told, back: Told) -> None:
-    runs = json.loads(rig("run", "list", "--host", NODE, "-o", "json"))
+    runs = rig.json("run", "list", "--host", NODE)
     assert [(r["verb"], r["status"]) for r in runs] == [
         ("rollback", "succeeded"),
         ("reimage", "succeeded"),
         ("reimage", "succeeded"),
     ]
-    history = [row["text"] for row in json.loads(rig("history", NODE, "-o", "json"))]
+    history = [row["text"] for row in rig.json("history", NODE)]
     proven = [text for text in history if "is proven at" in text]
     assert [text.rpartition(" ")[2] for text in proven] == ["tiny@1", "tiny@2", "tiny@1"]
     assert any("checked in" in text for text in history), history
-    (shown,) = json.loads(rig("run", "show", first.deployment.run, "-o", "json"))
+    (shown,) = rig.json("run", "show", first.deployment.run)
     assert [s["name"] for s in shown["steps"]] == [s["name"] for s in first.plan["steps"]]
     assert all(s["outcome"] in ("done", "skipped") for s in shown["steps"])
 
@@ -189,7 +188,7 @@ def test_power_and_inventory(rig: Rig, back: Told) -> None:
     assert rig("power", "off", NODE, "--yes").strip() == "node-1: Off"
     assert rig.bmc() == ("Off", "", "")
     assert rig("power", "on", NODE).strip() == "node-1: On"
-    (seen,) = json.loads(rig("host", "inspect", NODE, "-o", "json"))
+    (seen,) = rig.json("host", "inspect", NODE)
     server = rig.lab.server(NODE)
     assert seen["identity"]["serial"] == server.serial
     assert seen["identity"]["uuid"].lower() == server.uuid
