@@ -29,6 +29,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     actual: str = ""
     reason: str = ""  # of unknown, or a sentence that helps
     source: str = ""  # URI or "store"
+    at: float = 0.0  # when it was read
+    host: str = ""
+    severity: str = ""  # info | warning | critical; empty for findings of a plan
+    owner: str = ""
+    profile: str = ""
+    waived: str = ""  # until when and why, while a waiver holds
 
 
 class PlanStep(msgspec.Struct, frozen=True, kw_only=True):
