@@ -176,7 +176,8 @@ class Deployment:
             )
 
     def _choose(self, assignment: Assignment, manifest: Manifest) -> Disk:
-        self.disks = disks.settled(self.machine.root, self.disks, looks=disks.patience(assignment.root_disk))
+        looks = disks.patience(assignment.root_disk)
+        self.disks = disks.settled(self.machine.root, self.disks, looks=looks, every=self.machine.disks_every)
         disk = disks.choose(self.disks, assignment.root_disk)
         if disk.logical_sector != manifest.sector_size:
             raise DiskUnsuitable(

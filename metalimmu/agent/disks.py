@@ -61,8 +61,10 @@ def list_disks(root: Path, open_read: Callable[[str], Callable[[int, int], bytes
     return tuple(_with_signatures(d, open_read or reader) for d in one_per_wwn)
 
 
-def settled(root: Path, known: tuple[Disk, ...], *, looks: int = 1, limit: float = 60.0) -> tuple[Disk, ...]:
-    """The list once it was the same for `looks` seconds: controllers show their disks one after the other, seconds
+def settled(
+    root: Path, known: tuple[Disk, ...], *, looks: int = 1, every: float = 1.0, limit: float = 60.0
+) -> tuple[Disk, ...]:
+    """The list once it was the same for `looks` looks, one `every` so many seconds: controllers show their disks one after the other, seconds
     after boot (mpt3sas and megaraid_sas up to half a minute), and the only disk so far need not be the only one.
     """
     deadline = time.monotonic() + limit
@@ -73,7 +75,7 @@ def settled(root: Path, known: tuple[Disk, ...], *, looks: int = 1, limit: float
         if same >= looks or time.monotonic() > deadline:
             return now
         known = now
-        time.sleep(1.0)
+        time.sleep(every)
 
 
 def patience(hints: RootDisk) -> int:
