@@ -100,6 +100,7 @@ def power(site: Path, verb: str, name: str, retry_login: bool, yes: bool, **opti
     if verb == "status":
         click.echo(f"{name}: {hosts.power_status(opened, name, retry_login=retry_login)}")
         return
+    hosts.may_switch(opened, name)
     if verb in ("off", "reset") and not yes:
         click.confirm(f"Power {verb} of {name}: what runs there is lost. Go on?", abort=True)
     click.echo(f"{name}: {hosts.power(opened, name, verb, **options)}")

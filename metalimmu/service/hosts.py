@@ -17,6 +17,7 @@ from metalimmu.service.runs import leased, who
 
 if TYPE_CHECKING:
     from metalimmu.bmc.ports import Bmc
+    from metalimmu.desired.types import HostSpec
     from metalimmu.service.site import OpenSite
 
 
@@ -121,6 +122,14 @@ def power_status(site: OpenSite, host: str, *, retry_login: bool = False) -> Pow
     return state
 
 
+def may_switch(site: OpenSite, host: str) -> HostSpec:
+    """Asked before a person is. Raises NotFound, ReadOnlyMode."""
+    spec = site.spec(host)
+    if spec.mode != "read-write":
+        raise ReadOnlyMode(f"{host}: mode is read-only, power is not changed")
+    return spec
+
+
 _ASKED = {
     "on": (PowerAction.on, PowerState.on),
     "off": (PowerAction.force_off, PowerState.off),
@@ -138,9 +147,7 @@ def power(
     reason: str | None = None,
 ) -> PowerState:
     """Ask for `on`, `off` or `reset`, and wait until it is so. Raises LeaseHeld while a run works on the host."""
-    spec = site.spec(host)
-    if spec.mode != "read-write":
-        raise ReadOnlyMode(f"{host}: mode is read-only, power is not changed")
+    spec = may_switch(site, host)
     if spec.protected and verb != "on" and not (allow_protected and reason):
         raise HostProtected(f"{host} is protected")
     action, wanted = _ASKED[verb]

@@ -12,8 +12,10 @@ import random
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -485,7 +487,9 @@ class RunningAgent:
 
     def finish(self, seconds: float = 30.0) -> None:
         """Until it has rebooted."""
-        assert self.ended.wait(seconds), "\n".join(self.lines)
+        if not self.ended.wait(seconds):
+            frame = sys._current_frames().get(self.thread.ident or 0)
+            raise AssertionError("\n".join([*self.lines, "it is here:", *traceback.format_stack(frame)]))
         if self.error:
             raise self.error
 
