@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from metalimmu.desired.checks_filled import unrendered
+from metalimmu.desired.checks_waivers import run_out
 from metalimmu.desired.load import Examined, examine
 from metalimmu.desired.problems import Problem, listed
 from metalimmu.desired.render import attempt
@@ -29,7 +31,11 @@ def check(folder: Path) -> Report:
         return Report(tuple(problems), (), len(found.hosts), len(found.roles))
     specs, wrong = _resolved(docs, examined, folder)
     wrong += _rendered(docs, specs)
-    return Report(tuple(wrong), remarks(specs), len(docs.hosts), len(docs.roles))
+    wrong += unrendered(found, specs)
+    said = remarks(specs)
+    if old := run_out(docs.waivers):
+        said += (f"the day of these waivers has passed, take them out of waivers.yaml: {listed(old)}",)
+    return Report(tuple(wrong), said, len(docs.hosts), len(docs.roles))
 
 
 def _resolved(docs: SiteDocs, examined: Examined, folder: Path) -> tuple[list[HostSpec], list[Problem]]:

@@ -8,8 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from metalimmu.desired import units
+from metalimmu.desired.checks_guards import guard_problems
+from metalimmu.desired.checks_hooks import hook_problems
 from metalimmu.desired.checks_network import network_problems
+from metalimmu.desired.checks_profiles import name_like, profile_problems
+from metalimmu.desired.checks_service import service_problems
 from metalimmu.desired.checks_unique import bmc_key, unique
+from metalimmu.desired.checks_waivers import waivers
 from metalimmu.desired.collected import Collected, Placed
 from metalimmu.desired.problems import Path as FieldPath
 from metalimmu.desired.problems import Problem, nearest, quoted
@@ -34,13 +39,12 @@ def run(docs: Collected, root: Path) -> Iterator[Problem]:
         yield from _role(role, docs)
     for pool in docs.pools.values():
         yield from _labels(pool.value.labels, pool)
-        least, most = pool.value.min_active, pool.value.max_unavailable
-        if isinstance(most, str) and not re.fullmatch(r"(100|[0-9]{1,2})%", most):
-            yield pool.problem(("max_unavailable",), "a number of hosts or a percentage", quoted(most), "write 5%")
-        if least is not None and least < 0:
-            yield pool.problem(("min_active",), "a whole number of at least 0", f"a number {least}", "write 0")
+    yield from guard_problems(docs)
+    yield from hook_problems(docs, root, _reference)
+    yield from profile_problems(docs)
     yield from _site(docs, root)
     yield from _holds(docs)
+    yield from waivers(docs)
 
 
 def _host(placed: Placed[Host], docs: Collected, root: Path) -> Iterator[Problem]:
@@ -96,9 +100,8 @@ def _root_disk(hints: RootDiskHints, placed: Placed[Host] | Placed[Role]) -> Ite
 
 def _role(placed: Placed[Role], docs: Collected) -> Iterator[Problem]:
     role = placed.value
-    if role.profile and role.profile not in docs.profiles:
-        none = f"write profiles/{role.profile}.yaml, or remove this line"
-        write = nearest(role.profile, docs.profiles, none=none)
+    if role.profile and role.profile not in docs.profile_names:
+        write = name_like(role.profile, docs.profile_names)
         yield placed.problem(("profile",), "the name of a file in profiles/", quoted(role.profile), write)
     for name, template in role.config.items():
         if not _FILE.fullmatch(name) or name == "metalimmu.json":
@@ -136,7 +139,7 @@ def _site(docs: Collected, root: Path) -> Iterator[Problem]:
         elif url and re.search(r"[?#=]", url):
             # Supermicro X12 refuses media URLs with ? or =.
             yield placed.problem(("urls", name), "a URL without ?, = and #", quoted(url), "write http://ADDRESS:PORT")
-    for name in ("bmc", "machines"):
+    for name in ("bmc", "machines", "serve"):
         listen = getattr(site.listen, name)
         if listen and not (
             re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]*):[0-9]{1,5}", listen)
@@ -146,6 +149,7 @@ def _site(docs: Collected, root: Path) -> Iterator[Problem]:
     if site.bmc.proxy:
         yield from _proxy(site.bmc.proxy, placed, ("bmc", "proxy"))
     yield from _tls(site.tls, placed, root)
+    yield from service_problems(placed, root, _reference)
     for i, rule in enumerate(site.credentials):
         yield from _reference(rule.ref, placed, ("credentials", i, "ref"))
         for name, known in (("role", docs.role_names), ("pool", docs.pool_names)):
@@ -154,9 +158,6 @@ def _site(docs: Collected, root: Path) -> Iterator[Problem]:
                 write = nearest(value, known, none=f"write {name}s/{value}.yaml")
                 path = ("credentials", i, "match", name)
                 yield placed.problem(path, f"the name of a file in {name}s/", quoted(value), write)
-    for name in ("max_hosts", "max_failures"):
-        if (value := getattr(site.guards, name)) < 0:
-            yield placed.problem(("guards", name), "a whole number of at least 0", f"a number {value}", "write 1")
 
 
 def _holds(docs: Collected) -> Iterator[Problem]:

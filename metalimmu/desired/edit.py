@@ -36,15 +36,15 @@ T = TypeVar("T")
 
 def write_hold(folder: Path, hold: Hold) -> None:
     """Add the hold; one of the same host is replaced. Raises SiteError when holds.yaml is broken."""
-    with _locked(folder):
-        holds = [h for h in _read(folder, HOLDS, list[Hold], []) if h.host != hold.host]
+    with locked(folder):
+        holds = [h for h in read(folder, HOLDS, list[Hold], []) if h.host != hold.host]
         _write_holds(folder, [*holds, hold])
 
 
 def remove_hold(folder: Path, host: str) -> Hold | None:
     """The hold that was there. Raises SiteError when holds.yaml is broken."""
-    with _locked(folder):
-        holds = _read(folder, HOLDS, list[Hold], [])
+    with locked(folder):
+        holds = read(folder, HOLDS, list[Hold], [])
         gone = next((h for h in holds if h.host == host), None)
         if gone is not None:
             _write_holds(folder, [h for h in holds if h.host != host])
@@ -57,8 +57,8 @@ def pin(folder: Path, ref: str, digest: str) -> bool:
         msgspec.convert({ref: digest}, dict[ImageName, Digest])
     except msgspec.ValidationError as exc:
         raise UsageError(f"{ref!r}: {digest!r} is no image with its digest", hint="name@version, sha256:...") from exc
-    with _locked(folder):
-        lock = _read(folder, LOCK, dict[ImageName, Digest], {})
+    with locked(folder):
+        lock = read(folder, LOCK, dict[ImageName, Digest], {})
         before = lock.get(ref)
         if before == digest:
             return False
@@ -76,7 +76,7 @@ def _write_holds(folder: Path, holds: list[Hold]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
@@ -85,7 +85,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _read(folder: Path, file: str, kind: type[T], empty: T) -> T:
+def read(folder: Path, file: str, kind: type[T], empty: T) -> T:
     path = folder / file
     if not path.exists():
         return empty

@@ -60,7 +60,7 @@ def _unwrap(type_: inspect.Type) -> tuple[inspect.Type, dict[str, object]]:
 def _union(source: Source, node: Node, type_: inspect.UnionType, path: Path) -> Iterator[Problem]:
     if kind(node) == "nothing" and any(isinstance(t, inspect.NoneType) for t in type_.types):
         return
-    options = [t for t in type_.types if not isinstance(t, inspect.NoneType)]
+    options = _for_node(node, [t for t in type_.types if not isinstance(t, inspect.NoneType)])
     failures = [list(_walk(source, node, t, path)) for t in options]
     if not all(failures):
         return
@@ -68,8 +68,19 @@ def _union(source: Source, node: Node, type_: inspect.UnionType, path: Path) -> 
         yield from failures[0]
         return
     first = failures[0][0]
-    expected = " or ".join(f[0].expected for f in failures)
+    expected = " or ".join(dict.fromkeys(f[0].expected for f in failures))
     yield source.problem(path, expected, first.got, first.write)
+
+
+def _for_node(node: Node, options: list[inspect.Type]) -> list[inspect.Type]:
+    """Of several types the ones that are written so: who writes {...} is told what is wrong in it, not that text would do."""
+    shapes: tuple[type[inspect.Type], ...] = (inspect.StructType, inspect.DictType, inspect.ListType)
+    if isinstance(node, MappingNode):
+        wanted: tuple[type[inspect.Type], ...] = shapes[:2]
+    else:
+        wanted = shapes[2:] if isinstance(node, SequenceNode) else ()
+    alike = [t for t in options if isinstance(_unwrap(t)[0], wanted or shapes) == bool(wanted)]
+    return alike or options
 
 
 def _struct(source: Source, node: Node, type_: inspect.StructType, path: Path) -> Iterator[Problem]:
@@ -126,6 +137,8 @@ def _expected(type_: inspect.Type, help_: dict[str, object]) -> tuple[str, str]:
                 f"a whole number of at least {low}" if low is not None else "a whole number"), example  # fmt: skip
     if isinstance(type_, inspect.BoolType):
         return "true or false", "true"
+    if isinstance(type_, inspect.FloatType):
+        return "a number", ""
     if isinstance(type_, inspect.UnionType):
         return _expected(*_unwrap(type_.types[0]))
     return ("a list" if isinstance(type_, inspect.ListType) else "fields and values"), ""
@@ -158,6 +171,8 @@ def _scalar(source: Source, node: Node, type_: inspect.Type, path: Path, help_: 
         )
         if is_a == "text" and re.fullmatch(r"[0-9]{1,18}", text):
             write = f"write {text} without quotes"
+    elif isinstance(type_, inspect.FloatType):
+        wrong = is_a != "a number"
     else:
         wrong = False  # any value, or a type that documents do not use: msgspec's own words then
     if wrong:

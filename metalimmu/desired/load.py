@@ -8,13 +8,15 @@ from typing import NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from metalimmu import paths
 from metalimmu.desired import checks, documents, table
 from metalimmu.desired.collected import Collected, Placed, place
 from metalimmu.desired.explain import explain
 from metalimmu.desired.explain import got as words
 from metalimmu.desired.problems import Problem, quoted, visible
+from metalimmu.desired.profile import Profile
+from metalimmu.desired.profiles import by_name_only, shipped
 from metalimmu.desired.types import Digest, Hold, Host, ImageName, Name, Pool, Role, Site, SiteDocs
+from metalimmu.desired.waiver import Waiver
 from metalimmu.errors import SiteError
 
 _NAME = re.compile(get_args(Name)[1].pattern)
@@ -48,11 +50,13 @@ def examine(folder: Path) -> Examined:
     found.site = _document(found, folder, "site.yaml", Site, required=True)
     found.roles, found.role_names = _folder(found, folder, "roles", Role)
     found.pools, found.pool_names = _folder(found, folder, "pools", Pool)
-    _profiles(found, folder)
+    found.profiles, found.profile_names = _folder(found, folder, "profiles", Profile)
+    found.profile_names |= shipped().keys()
     _templates(found, folder)
     _hosts(found, folder)
     _lock(found, folder)
     _holds(found, folder)
+    _waivers(found, folder)
     found.problems += checks.run(found, folder)
     order = {p: (p.file != "site.yaml", p.file, p.line) for p in found.problems}
     problems = sorted(order, key=order.__getitem__)  # and each one once
@@ -67,14 +71,19 @@ def _docs(found: Collected) -> SiteDocs | None:
         hosts={h.value.name: h.value for h in found.hosts},
         roles={n: r.value for n, r in found.roles.items()},
         pools={n: p.value for n, p in found.pools.items()},
-        profiles=frozenset(found.profiles),
+        profiles={
+            **{n: by_name_only(p) for n, p in shipped().items()},
+            **{n: p.value for n, p in found.profiles.items()},
+        },
         lock=found.lock.value if found.lock else {},
         holds={h.value.host: h.value for h in found.holds},
+        waivers=tuple(w.value for w in found.waivers),
         templates=found.templates,
         files={
             **{("host", h.value.name): h.source.file for h in found.hosts},
             **{("role", n): r.source.file for n, r in found.roles.items()},
             **{("pool", n): p.source.file for n, p in found.pools.items()},
+            **{("profile", n): p.source.file for n, p in found.profiles.items()},
         },
     )
 
@@ -149,18 +158,6 @@ def _folder(found: Collected, folder: Path, name: str, kind: type[D]) -> tuple[d
     return documents_, names
 
 
-def _profiles(found: Collected, folder: Path) -> None:
-    for file in _files(found, folder, "profiles", ".yaml"):
-        found.profiles.add(file.rpartition("/")[2].removesuffix(".yaml"))
-        data = _read(found, folder, file)
-        if data is not None:
-            source, value = documents.parse(file, data, found.problems)
-            if value is not None and not isinstance(value, dict):
-                problem = source.problem((), "fields and values", words(source.node(())), "write bios: {...}")
-                found.problems.append(problem)
-    found.profiles |= {p.stem for p in paths.data("profiles").glob("*.yaml")}
-
-
 def _templates(found: Collected, folder: Path) -> None:
     """Templates by path under templates/; folders within it are allowed."""
     top = folder / "templates"
@@ -231,14 +228,21 @@ def _lock(found: Collected, folder: Path) -> None:
 
 
 def _holds(found: Collected, folder: Path) -> None:
-    if not (folder / "holds.yaml").exists() or (data := _read(found, folder, "holds.yaml")) is None:
-        return
-    source, value = documents.parse("holds.yaml", data, found.problems)
+    found.holds += _list(found, folder, "holds.yaml", Hold, "write - {host: ..., image: ...}")
+
+
+def _waivers(found: Collected, folder: Path) -> None:
+    found.waivers += _list(found, folder, "waivers.yaml", Waiver, "write - {hosts: [...], setting: ...}")
+
+
+def _list(found: Collected, folder: Path, file: str, kind: type[D], write: str) -> list[Placed[D]]:
+    """A document that is a list; it need not be there."""
+    if not (folder / file).exists() or (data := _read(found, folder, file)) is None:
+        return []
+    source, value = documents.parse(file, data, found.problems)
     if not isinstance(value or [], list):
-        problem = source.problem((), "a list of holds", words(source.node(())), "write - {host: ..., image: ...}")
-        found.problems.append(problem)
-        return
-    for i, item in enumerate(value or []):
-        hold = place(source, item, Hold, (i,), found.problems)
-        if hold is not None:
-            found.holds.append(hold)
+        expected = f"a list of {file.removesuffix('.yaml')}"
+        found.problems.append(source.problem((), expected, words(source.node(())), write))
+        return []
+    placed = [place(source, item, kind, (i,), found.problems) for i, item in enumerate(value or [])]
+    return [p for p in placed if p is not None]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from metalimmu.desired.types import Document, Match, Name, Size
+from metalimmu.desired.types import Document, Match, Size
 
 Scalar = str | int | float | bool | None
 Severity = Literal["info", "warning", "critical"]
@@ -86,11 +86,13 @@ class BmcExpected(Document, frozen=True, kw_only=True):
     accounts: Accounts | None = None
     certificate: Certificate | None = None
     lockdown: bool | Setting | None = None
-    protocols: dict[str, bool | Setting] = {}  # ssh: false
+    protocols: dict[str, bool | Setting | None] = {}  # ssh: false
 
 
 class Parts(Document, frozen=True, kw_only=True):
-    """What must be fitted. `size` and `model` hold for each of them; counts are exact."""
+    """What must be fitted. `size` and `model` hold for each of them; counts are exact. Memory has size and total (in GiB,
+    exact), disks size (within 1 %) and model, processors model; NICs and power supplies only counts.
+    """
 
     count: int | None = None
     at_least: int | None = None
@@ -107,21 +109,25 @@ class Hardware(Document, frozen=True, kw_only=True):
     disks: Parts | None = None
     nics: Parts | None = None
     power_supplies: Parts | None = None
-    cabling: dict[str, str | Setting] = {}  # port -> "SWITCH PORT", by LLDP
+    cabling: dict[str, str | Setting | None] = {}  # port -> "SWITCH PORT", by LLDP
 
 
 class Profile(Document, frozen=True, kw_only=True):
-    """profiles/NAME.yaml. Fields of `extends` come first, later ones win, setting by setting; null takes one out."""
+    """profiles/NAME.yaml. Fields of `extends` come first, later ones win, setting by setting. `match` is not inherited.
 
-    extends: Name | list[Name] | None = None
+    null takes an inherited setting out: in bios, bios_raw, firmware, protocols and cabling.
+    """
+
+    # Not `Name | list[Name]`: msgspec 0.22.0 frees such a type wrongly (a constrained str beside a list) and crashes.
+    extends: str | list[str] | None = None
     match: Match | None = None  # hosts without a role's profile get the most specific one that fits
     description: str = ""
     severity: Severity | None = None  # of settings that name none; default warning
     owner: str | None = None
-    bios: dict[str, Scalar | Setting] = {}  # vendor-neutral keys
+    bios: dict[str, Scalar | Setting] = {}  # vendor-neutral keys: those of neutral.yaml
     bios_raw: dict[str, Scalar | Setting] = {}  # attributes under the BMC's own names
     firmware: dict[str, Version | None] = {}
-    boot_order: list[str] | Setting | None = None
+    boot_order: list[str] | Setting | None = None  # what is tried first, as globs; what comes after them is free
     secure_boot: bool | Setting | None = None
     boot_mode: Literal["UEFI", "Legacy"] | None = None
     bmc: BmcExpected | None = None
@@ -131,14 +137,17 @@ class Profile(Document, frozen=True, kw_only=True):
 Op = Literal[
     "equals",
     "one_of",
-    "at_least",
-    "range",
-    "pattern",
+    "same_members",  # of a list, in whatever order: NTP servers
+    "starts_with",  # globs for the first entries of a list: boot order
+    "at_least",  # a number, or a version
+    "range",  # (at least, below): versions
+    "pattern",  # a regular expression for the whole text
     "glob",
     "contains",
     "lacks",
     "days_left",
     "each_equals",
+    "each_about",  # within 1 %: a disk of 480GB has 480.1e9 bytes
     "each_glob",
 ]
 

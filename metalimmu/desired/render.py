@@ -65,6 +65,33 @@ def attempt(spec: HostSpec, *, controller: dict[str, str]) -> tuple[dict[str, st
     return dict(sorted(files.items())), problems
 
 
+class Filler:
+    """Short texts of a document as templates, for one host. `more` is seen beside the rest, or instead of it."""
+
+    def __init__(self, spec: HostSpec, file: str = "", **more: Any) -> None:
+        self._host = spec.name
+        self._file = file
+        self._context = {**_context(spec, {}), "address": address(spec), **more}
+        del self._context["controller"]
+
+    def __call__(self, text: str) -> str:
+        """Raises TemplateError."""
+        content, wrong = self.attempt(text)
+        if content is None:
+            raise TemplateError(f"{self._file or self._host}: {wrong.got if wrong else text}")
+        return content
+
+    def attempt(self, text: str) -> tuple[str | None, Problem | None]:
+        problems: list[Problem] = []
+        content = _template(self._file, text, self._host, self._context, problems)
+        return content, problems[0] if problems else None
+
+
+def address(spec: HostSpec) -> str:
+    """Where the new system is reached: its address, else its name."""
+    return (spec.network.address or "").partition("/")[0] or spec.name
+
+
 def digest(files: dict[str, str]) -> str:
     """SHA-256 (hex) over path NUL content NUL, sorted by path: wire.RunTimeConfig.digest."""
     total = hashlib.sha256()

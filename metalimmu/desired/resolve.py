@@ -13,6 +13,8 @@ mode             the pool's; else the site's
 credentials      the host's; else the first rule of the site whose `match` fits
 tls              the host's as a whole; else the site's: a CA of one and a fingerprint of the other never mix
 proxy            the host's (`direct` for none); else the site's
+hooks            all: the pool's around the role's
+health           all: the role's and the pool's
 everything else  has one place only
 ===============  ====================================================================================
 
@@ -30,8 +32,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from metalimmu.desired import units
+from metalimmu.desired.hooks import as_hook
 from metalimmu.desired.types import (
     CredentialRule,
+    Health,
+    Hook,
     Host,
     HostSpec,
     Limits,
@@ -77,7 +82,7 @@ def _resolve(docs: SiteDocs, host: Host, root: Path) -> HostSpec:
     image = hold.image if hold else role.image if role else None
     network = normal(combine_network(host, role))
     rest = role or _NO_ROLE
-    labels = _labels(host, rest.labels, pool.labels if pool else {})
+    labels = labels_of(host, rest.labels, pool.labels if pool else {})
     config = rest.config
     return HostSpec(
         name=host.name,
@@ -109,10 +114,23 @@ def _resolve(docs: SiteDocs, host: Host, root: Path) -> HostSpec:
         labels=labels,
         protected=host.protected,
         limits=dict(_limits(site.limits)),
+        profile=rest.profile,
+        vendor=host.vendor,
+        before=_hooks(pool.hooks.before if pool else [], rest.hooks.before),
+        after=_hooks(rest.hooks.after, pool.hooks.after if pool else []),
+        health=(*_checks(rest.health), *_checks(pool.health if pool else [])),
     )
 
 
 _NO_ROLE = Role(image="none@0")  # the defaults of all but the image, which is never read
+
+
+def _hooks(*written: list[str | Hook]) -> tuple[Hook, ...]:
+    return tuple(as_hook(h) for hooks in written for h in hooks)
+
+
+def _checks(written: Health | list[Health]) -> tuple[Health, ...]:
+    return tuple(written) if isinstance(written, list) else (written,)
 
 
 def combine(first: S | None, second: S | None, kind: type[S]) -> S:
@@ -142,7 +160,7 @@ def nics(host: Host, network: Network) -> tuple[str, ...]:
     return tuple(mac(m) for m in host.nics or network.nics)
 
 
-def _labels(host: Host, role: dict[str, str], pool: dict[str, str]) -> dict[str, str]:
+def labels_of(host: Host, role: dict[str, str], pool: dict[str, str]) -> dict[str, str]:
     given = {"name": host.name, "kind": host.kind, "model": host.model, "role": host.role, "pool": host.pool}
     rack = host.location.rack if host.location else None
     own = {k: v for k, v in {**given, "rack": rack}.items() if v is not None}

@@ -5,19 +5,25 @@ Sizes in documents are text with a unit (`100GB`, `1TiB`); durations too (`30s`,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$",
-        description="a name: lower case, digits, . _ -; at most 63",
-        examples=["r12-u07"],
-    ),
-]
+from metalimmu.desired.alerts import Alert, Alertmanager, Email, Slack, Webhook  # noqa: F401  # schema.py looks here
+from metalimmu.desired.base import Document as Document  # noqa: PLC0414  # part of this module's face
+from metalimmu.desired.base import Duration as Duration  # noqa: PLC0414
+from metalimmu.desired.base import Name as Name  # noqa: PLC0414
+from metalimmu.desired.base import Tls as Tls  # noqa: PLC0414
+from metalimmu.desired.hooks import Health as Health  # noqa: PLC0414
+from metalimmu.desired.hooks import Hook as Hook  # noqa: PLC0414
+from metalimmu.desired.hooks import Hooks as Hooks  # noqa: PLC0414
+from metalimmu.desired.schedules import MaintenanceWindow, Schedule, Window  # noqa: F401
+from metalimmu.desired.waiver import Waiver
+
+if TYPE_CHECKING:  # profile.py builds on the types here
+    from metalimmu.desired.profile import Profile
+
 ImageName = Annotated[
     str,
     Meta(
@@ -37,9 +43,6 @@ Mac = Annotated[
 Cidr = Annotated[
     str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="address/prefix length", examples=["10.1.12.7/24"])
 ]
-Duration = Annotated[
-    str, Meta(pattern=r"^[0-9]{1,9}(ms|s|m|h|d)$", description="a time with its unit", examples=["10m", "30s", "1h"])
-]
 Size = Annotated[
     str,
     Meta(
@@ -56,17 +59,16 @@ Digest = Annotated[
         examples=["sha256:" + "0" * 64],
     ),
 ]
+Rate = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?![0.]+/)[0-9]{1,4}(\.[0-9]{1,3})?/[sm]$",
+        description="requests per second or minute, above 0",
+        examples=["2/s", "30/m"],
+    ),
+]
+AtOnce = Annotated[int, Meta(ge=1, le=10000, description="a whole number from 1 to 10000")]
 Mode = Literal["read-only", "read-write"]
-
-
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """Unknown fields are errors: a misspelt guard must not be a guard that is not there."""
-
-
-class Tls(Document, frozen=True, kw_only=True):
-    ca: str | None = None  # PEM file, relative to the site
-    fingerprint: str | None = None  # SHA-256 of the BMC's certificate, hex, colons allowed
-    verify: bool = True  # false is said aloud by every command
 
 
 class Route(Document, frozen=True, kw_only=True):
@@ -166,14 +168,22 @@ class Role(Document, frozen=True, kw_only=True):
     vars: dict[str, object] = {}
     labels: dict[str, str] = {}
     ramdisk: str = "generic"  # flavour
+    hooks: Hooks = Hooks()  # within those of the pool
+    health: Health | list[Health] = []  # beside that of the pool
 
 
 class Pool(Document, frozen=True, kw_only=True):
     mode: Mode | None = None
     labels: dict[str, str] = {}
     vars: dict[str, object] = {}
-    min_active: int | None = None
-    max_unavailable: str | int | None = None
+    min_active: int | None = None  # so many must stay active, whatever is done
+    max_unavailable: str | int | None = None  # so many, or so many percent of the pool, may be not active
+    batch: str | int | None = None  # hosts of a wave after the first host, or percent of those of the pool
+    soak: Duration = "0s"  # how long each wave must stay well before the next one begins
+    windows: list[MaintenanceWindow] = []  # when reimages may begin; empty: always
+    failure_domain: list[str] | None = None  # never two of this pool at once that share one: rack, leaves, label keys
+    hooks: Hooks = Hooks()  # done before and after each reimage of a host
+    health: Health | list[Health] = []  # what must be good before a reimaged host counts as active; all of them
 
 
 class Match(Document, frozen=True, kw_only=True):
@@ -205,16 +215,22 @@ class Urls(Document, frozen=True, kw_only=True):
 
 
 class Listen(Document, frozen=True, kw_only=True):
-    """Where the boot service listens; by default all addresses, on the ports of `urls`."""
+    """Where the boot service listens (by default on all addresses, at the ports of `urls`), and `serve`."""
 
     bmc: str | None = None  # ADDRESS:PORT
     machines: str | None = None
+    serve: str = "127.0.0.1:9464"  # ADDRESS:PORT of /metrics and /healthz of `metalimmu serve`
 
 
 class BmcSettings(Document, frozen=True, kw_only=True):
+    """`rate`, `per_rack` and `per_site` are one budget for all processes of the site; null is no limit."""
+
     proxy: str | None = None
     connect_timeout: Duration = "10s"
     read_timeout: Duration = "60s"
+    rate: Rate | None = None  # requests to one BMC; without it as fast as it answers, one after the other
+    per_rack: AtOnce | None = None  # BMCs of one rack that are asked at once; a rack is a host's location
+    per_site: AtOnce | None = 1000
 
 
 class Limits(Document, frozen=True, kw_only=True):
@@ -230,8 +246,12 @@ class Limits(Document, frozen=True, kw_only=True):
 
 
 class Guards(Document, frozen=True, kw_only=True):
-    max_hosts: int = 10
-    max_failures: int = 1
+    max_hosts: int = 10  # changing at once, over all runs; a request for more needs --confirm
+    max_failures: int = 1  # a rollout stops at so many
+    batch: str | int | None = None  # for pools that say none; without it max_hosts
+    failure_domain: list[
+        str
+    ] = []  # never two of the site at once that share one; a pool's own replaces it for its hosts
 
 
 class Site(Document, frozen=True, kw_only=True):
@@ -249,6 +269,9 @@ class Site(Document, frozen=True, kw_only=True):
     ramdisks: str | None = None  # folder of ramdisks; default STATE/ramdisk
     mirror: str | None = None  # Debian mirror
     vars: dict[str, object] = {}
+    schedules: dict[Name, Schedule] = {}
+    alerts: list[Alert] = []
+    textfile: str | None = None  # metrics are written here after each scan, for node_exporter's textfile collector
 
 
 class Hold(Document, frozen=True, kw_only=True):
@@ -293,6 +316,11 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str]  # with pool, role, rack, model, kind, name
     protected: bool
     limits: dict[str, float]
+    profile: str | None = None  # the role's; without one, `profiles.select` chooses when the machine is known
+    vendor: str | None = None  # the host document's, until the machine says what it is
+    before: tuple[Hook, ...] = ()  # the pool's, then the role's
+    after: tuple[Hook, ...] = ()  # the role's, then the pool's
+    health: tuple[Health, ...] = ()  # the role's and the pool's
 
 
 class SiteDocs(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,8 +330,9 @@ class SiteDocs(msgspec.Struct, frozen=True, kw_only=True):
     hosts: dict[str, Host]
     roles: dict[str, Role]
     pools: dict[str, Pool]
-    profiles: frozenset[str]  # names: the site's own, and those that ship
+    profiles: dict[str, Profile]  # the site's own, and those that ship (without their `match`) under other names
     lock: dict[str, str]  # name@version -> sha256:...
     holds: dict[str, Hold]  # by host
+    waivers: tuple[Waiver, ...] = ()
     templates: dict[str, str]  # file name under templates/ -> text
-    files: dict[tuple[str, str], str]  # ("host", name), ("role", name), ("pool", name) -> file, relative to the site
+    files: dict[tuple[str, str], str]  # ("host", name), also role, pool, profile -> file, relative to the site

@@ -17,9 +17,22 @@ def seconds(duration: str) -> float:
     return int(match[1]) * _SECONDS[match[2]]
 
 
+def per_second(rate: str) -> float:
+    """`30/m` is 0.5. ValueError for text that types.Rate would not take."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)/([sm])", rate)
+    if not match or not float(match[1]):
+        raise ValueError(f"{rate!r} is no rate")
+    return float(match[1]) / _SECONDS[match[2]]
+
+
 def size_bytes(size: str) -> int:
     """`100GB` is 100 * 1000**3, `1TiB` is 1024**4 (IEC 80000-13). ValueError for text that types.Size would not take."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(i?)B", size)
     if not match:
         raise ValueError(f"{size!r} is no size")
     return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** _PREFIX[match[2]])
+
+
+def share(amount: str | int, of: int) -> int:
+    """`5%` of 200 is 10; a number is itself. Percentages are rounded down: 5% is never more than that."""
+    return int(amount[:-1]) * of // 100 if isinstance(amount, str) else amount

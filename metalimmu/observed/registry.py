@@ -16,9 +16,12 @@ class Choice(msgspec.Struct, frozen=True):
     display: str = ""
 
 
+Kind = Literal["Enumeration", "String", "Integer", "Boolean", "Password"]
+
+
 class Attribute(msgspec.Struct, frozen=True, kw_only=True):
     name: str
-    type: Literal["Enumeration", "String", "Integer", "Boolean", "Password"]
+    type: Kind
     display: str = ""
     help: str = ""
     menu: str = ""
@@ -35,16 +38,22 @@ class Attribute(msgspec.Struct, frozen=True, kw_only=True):
     hidden: bool = False
     grayed_out: bool = False
     reset_required: bool | None = None
+    unique: bool = False  # IsSystemUniqueProperty: of this one machine
+
+
+Term = Literal["AND", "OR"]
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """MapFrom: `attribute` `compare` `value`; `joined` is how it follows the one before it."""
+    """MapFrom: `attribute` `compare` `value`. Conditions are in postfix order: after this one come the operators `terms`
+    (``A  B OR  C  D AND,AND`` is (A or B) and (C and D)); what is left over at the end is joined by AND.
+    """
 
     attribute: str
-    property: str  # MapFromProperty: CurrentValue | ReadOnly | Hidden | ...
-    compare: str  # EQU NEQ GTR GEQ LSS LEQ
+    property: str = "CurrentValue"  # MapFromProperty: CurrentValue | ReadOnly | Hidden | ...
+    compare: str = "EQU"  # EQU NEQ GTR GEQ LSS LEQ
     value: Scalar
-    joined: Literal["AND", "OR"] = "AND"
+    terms: tuple[Term, ...] = ()
 
 
 class Dependency(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,3 +77,7 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
     trusted: bool = True
     why_not: str = ""
     supported: tuple[str, ...] = ()  # "Manufacturer Model Firmware" it says it is for
+    owner: str = ""  # OwningEntity: Dell, HPE, Lenovo, Supermicro, NVIDIA
+    entries: int = 0  # of the document; more than `attributes` where it has a name several times
+    duplicates: tuple[str, ...] = ()  # names that it has several times: which one a value is for, nobody can tell
+    doubted: dict[str, str] = {}  # attributes whose own current value it does not allow, and why

@@ -8,15 +8,17 @@ A setting's name is ``SECTION.REST``; only the first dot separates, the rest may
 ``boot.order``                          a list: what the machine tries, first things first, in stable words
 ``boot.mode``                           UEFI | Legacy
 ``boot.override``                       None | Pxe | Cd ... as long as it is in force
-``secure_boot.enabled|mode``            SecureBootEnable (what the next boot has), SecureBootMode
+``secure_boot.enabled|mode``            SecureBootEnable (what the next boot has), SecureBootMode;
+                                        ``secure_boot.current`` is SecureBootCurrentBoot, what this boot has
 ``bmc.ntp.enabled|servers``             and ``bmc.dns.servers``, ``bmc.syslog.enabled|servers``
 ``bmc.protocol.NAME``                   true | false: which services listen (ssh, ipmi, snmp, https, ...)
 ``bmc.accounts``                        a list of enabled user names; ``bmc.account.NAME.role``
 ``bmc.certificate.not_after``           ISO 8601; also .issuer, .subject, .fingerprint
 ``bmc.lockdown``                        Enabled | Disabled
 ``bmc.clock``                           seconds that its clock differs from ours (volatile)
-``hardware.processors.count|models``    and ``hardware.memory.count|total|sizes``, ``hardware.disks.count|sizes|models``,
-                                        ``hardware.nics.count|macs``, ``hardware.power_supplies.count|watts``; sizes in bytes
+``hardware.processors.count|models``    CPUs; other kinds of processor are ``hardware.accelerators.count|models``
+``hardware.memory.count|total|sizes``   and ``hardware.disks.count|sizes|models``, ``hardware.nics.count|macs``,
+                                        ``hardware.power_supplies.count|watts``; sizes in bytes
 ``hardware.health``                     the system's Status.HealthRollup, or Health
 ``cabling.PORT``                        ``SWITCH PORT`` by LLDP, where the BMC reports it
 ======================================  =====================================================================

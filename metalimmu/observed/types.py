@@ -16,6 +16,7 @@ class Reason(StrEnum):
     not_modelled = "not modelled"  # the BMC or the driver has no such thing
     broken = "broken"  # the answer cannot be read: truncated, null, of the wrong type
     unreachable = "unreachable"
+    not_read = "not read"  # this reading did not ask for it
 
 
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):

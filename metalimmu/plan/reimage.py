@@ -9,7 +9,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from metalimmu.desired.types import HostSpec
+from metalimmu.desired.hook_words import health_limit
+from metalimmu.desired.types import Hook, HostSpec
+from metalimmu.desired.units import seconds
 from metalimmu.errors import BmcUnsupported, ImageError, ImageRevoked
 from metalimmu.lifecycle import Proof, State
 from metalimmu.observed.types import BootOverride, MediaSlot, PowerState, SystemIdentity, WriteRequest
@@ -21,6 +23,8 @@ MEDIA_URL = "<media URL of the deployment>"
 # Seconds, until a host's own history says better: servers need minutes in POST.
 _ESTIMATE = {
     "preflight": 5.0,
+    "drain": 60.0,
+    "undrain": 10.0,
     "media": 1.0,
     "insert": 10.0,
     "override": 5.0,
@@ -37,6 +41,7 @@ _WRITE_RATE = 200e6  # bytes per second, with the read-back
 
 TITLES = {
     "preflight": "look at host, image and config",
+    "drain": "hooks before the reimage",
     "media": "prepare boot media and deployment",
     "insert": "insert virtual media",
     "override": "boot once from the media",
@@ -49,6 +54,8 @@ TITLES = {
     "boot": "let the machine boot its disk",
     "report": "new system reports",
     "prove": "prove and record",
+    "health": "health checks of the new system",
+    "undrain": "hooks after the reimage",
 }
 
 
@@ -149,10 +156,13 @@ def plan_reimage(
     transfer: int,
     requests: Requests,
     slot: MediaSlot,
+    calls: Mapping[str, tuple[str, ...]] | None = None,
     force: bool = False,
     now: float = 0.0,
 ) -> Plan:
-    """The whole plan, or one without steps when the host is already proven at this image."""
+    """The whole plan, or one without steps when the host is already proven at this image. `calls`: what hooks and health
+    checks will do, in words, by step.
+    """
     found = findings(spec, image, memory, seen)
     already = memory.digest == image.digest and memory.proof is Proof.proven and memory.state is State.active
     if already and not memory.quarantined and not force:
@@ -160,7 +170,7 @@ def plan_reimage(
         steps: tuple[PlanStep, ...] = ()
     else:
         why = _why(spec, image, memory, force=force)
-        steps = _steps(spec, image, memory, requests)
+        steps = _steps(spec, image, memory, requests, calls or {})
     return Plan(
         verb=verb,
         host=spec.name,
@@ -218,7 +228,9 @@ def _warnings(spec: HostSpec, image: ImageFacts, seen: Seen, memory: Memory) -> 
     return said
 
 
-def _steps(spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests) -> tuple[PlanStep, ...]:
+def _steps(
+    spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests, calls: Mapping[str, tuple[str, ...]]
+) -> tuple[PlanStep, ...]:
     lim = spec.limits
     write = image.size / _WRITE_RATE
     limit: Mapping[str, float] = {
@@ -233,9 +245,19 @@ def _steps(spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests
         "boot": lim["power"],
         "report": lim["phone_home"],
         "prove": lim["bmc"],
+        "drain": _hook_limit(spec.before),
+        "health": _health_limit(spec),
+        "undrain": _hook_limit(spec.after),
     }
-    estimate = {**_ESTIMATE, "write": write, "verify": write / 2, **memory.seconds}
-    names = [n for n in TITLES if n != "report" or spec.proof.by != "none"]
+    steady = max((seconds(h.for_) for h in spec.health), default=0.0) + 30.0
+    estimate = {**_ESTIMATE, "write": write, "verify": write / 2, "health": steady, **memory.seconds}
+    left_out = {
+        "report": spec.proof.by == "none",
+        "drain": not spec.before,
+        "health": not spec.health,
+        "undrain": not spec.after,
+    }
+    names = [n for n in TITLES if not left_out.get(n)]
     return tuple(
         PlanStep(
             name=n,
@@ -246,6 +268,21 @@ def _steps(spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests
             boots=1 if n in ("power", "boot") else 0,
             requests=requests.will.get(n, ()),
             if_needed=requests.may.get(n, ()),
+            calls=tuple(calls.get(n, ())),
         )
         for n in names
     )
+
+
+_SPARE = 60.0  # seconds beyond the limits of hooks and checks, which end them themselves
+
+
+def _hook_limit(hooks: tuple[Hook, ...]) -> float:
+    return sum(seconds(h.limit) for h in hooks) + _SPARE
+
+
+def _health_limit(spec: HostSpec) -> float:
+    """Checks are looked at one after the other: the last look may end late."""
+    if not spec.health:
+        return _SPARE
+    return max(health_limit(h) for h in spec.health) + sum(seconds(h.timeout) for h in spec.health) + _SPARE

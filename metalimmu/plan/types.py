@@ -50,6 +50,7 @@ class PlanStep(msgspec.Struct, frozen=True, kw_only=True):
     boots: int = 0
     requests: tuple[WriteRequest, ...] = ()
     if_needed: tuple[WriteRequest, ...] = ()
+    calls: tuple[str, ...] = ()  # hooks and health checks, a line each
 
 
 class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):

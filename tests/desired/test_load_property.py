@@ -16,6 +16,7 @@ from metalimmu.desired.check import check
 from metalimmu.desired.documents import parse
 from metalimmu.desired.load import examine, load
 from metalimmu.desired.problems import Problem
+from metalimmu.desired.profile import BmcExpected, Hardware, Profile, Setting, Version
 from metalimmu.desired.types import Host, Network, RootDiskHints
 from metalimmu.errors import SiteError
 
@@ -110,6 +111,29 @@ def test_any_values_of_a_host(top: Path, host: dict[str, Any], network: dict[str
     folder = site_with(top, {"hosts/a.yaml": text, "roles/web.yaml": "image: web@1\n"})
     say_so(folder)
     assert examine(folder).problems, "the second host has the name of the first"
+
+
+PROFILES = st.tuples(*map(documents_of, (Profile, BmcExpected, Hardware, Version, Setting)))
+
+
+@settings(max_examples=250, deadline=None)
+@given(PROFILES)
+def test_any_values_of_a_profile(top: Path, documents: tuple[dict[str, Any], ...]) -> None:
+    whole, bmc, hardware, version, setting = documents
+    parts = {
+        "bmc": bmc,
+        "hardware": hardware,
+        "firmware": {"bios": version},
+        "bios": {"sriov": setting},
+        "bios_raw": {"A": setting},
+    }
+    files = {
+        "profiles/x.yaml": {**parts, **whole},
+        "profiles/y.yaml": {**whole, **parts, "extends": ["x"], "unknown": 1},
+    }
+    folder = site_with(top, {name: yaml.safe_dump(value, allow_unicode=True) for name, value in files.items()})
+    say_so(folder)
+    assert any(p.file == "profiles/y.yaml" for p in examine(folder).problems)
 
 
 @settings(max_examples=200, deadline=None)

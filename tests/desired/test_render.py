@@ -192,7 +192,7 @@ def test_tojson_makes_any_value_safe(key: str, value: str) -> None:
     site = Site(name="s", urls=Urls(bmc="http://a", machines="https://a"))
     host = Host(name="a", bmc="redfish+https://a", role="web", vars={"k": key, "v": value})
     role = Role(image="web@1", config={"user-data": "t"})
-    docs = SiteDocs(site=site, hosts={"a": host}, roles={"web": role}, pools={}, profiles=frozenset(), lock={}, holds={}, templates={"t": text}, files={})  # fmt: skip
+    docs = SiteDocs(site=site, hosts={"a": host}, roles={"web": role}, pools={}, profiles={}, lock={}, holds={}, templates={"t": text}, files={})  # fmt: skip
     files, problems = attempt(resolve(docs, "a", root=Path("/nowhere")), controller={})
     assert not problems
     assert yaml.safe_load(files["user-data"])["x"] == [key, value]

@@ -227,7 +227,7 @@ def test_every_field_of_a_role_reaches_the_spec() -> None:
     """A new field of a role must not be forgotten in `resolve`."""
     source = Path(resolve.__code__.co_filename).read_text()
     known_by = {"image", "network", "root_disk"}  # combined under other words
-    for field in set(Role.__struct_fields__) - known_by - {"profile"}:  # profiles come with firmware and BIOS
+    for field in set(Role.__struct_fields__) - known_by:
         assert re.search(rf"\brest\.{field}\b", source), field
 
 

@@ -1,0 +1,49 @@
+"""Which findings are waived: accepted by a person, for a value and until a day."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from metalimmu.desired.waiver import Waiver
+from metalimmu.plan.types import Finding, Word
+
+ACCEPTABLE = frozenset({Word.differs, Word.missing, Word.staged, Word.job_running})
+"""What can be waived. An unknown cannot: nobody knows what would be accepted."""
+
+
+class Waivers:
+    """The waivers of a site, found by host and setting. Pure."""
+
+    def __init__(self, waivers: Iterable[Waiver]) -> None:
+        self._by: dict[tuple[str, str], list[Waiver]] = {}
+        for waiver in waivers:
+            for host in waiver.hosts:
+                self._by.setdefault((host, waiver.setting), []).append(waiver)
+
+    def all_of(self, host: str, setting: str) -> tuple[Waiver, ...]:
+        return tuple(self._by.get((host, setting), ()))
+
+    def why(self, finding: Finding, now: float) -> str:
+        """`until DAY: REASON` while a waiver holds; else empty."""
+        if not self._by or finding.word not in ACCEPTABLE:
+            return ""
+        held = [w for w in self.all_of(finding.host, finding.setting) if not lapsed(w, finding.actual, now)]
+        best = max(held, key=lambda w: w.until, default=None)
+        return f"until {best.until}: {best.reason}" if best else ""
+
+    def apply(self, finding: Finding, now: float) -> Finding:
+        """With `waived` set as `why` says."""
+        why = self.why(finding, now)
+        return msgspec.structs.replace(finding, waived=why) if why != finding.waived else finding
+
+
+def lapsed(waiver: Waiver, actual: str, now: float) -> str:
+    """Why it does not hold for this value now, in words; empty: it holds."""
+    if time.strftime("%Y-%m-%d", time.gmtime(now)) > waiver.until:
+        return f"its day, {waiver.until}, has passed"
+    if actual != waiver.actual:
+        return f"the value is {actual or 'missing'} now, {waiver.actual or 'that it is missing'} was accepted"
+    return ""
