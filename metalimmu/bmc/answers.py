@@ -46,13 +46,18 @@ class Answer:
 
     def document(self) -> dict[str, Any]:
         """The JSON object. Raises BmcBroken."""
-        try:
-            found = _parse(self.content)
-        except (ValueError, RecursionError) as exc:
-            raise BmcBroken(f"{self.url}: {_why(self.content, exc)}") from exc
-        if not isinstance(found, dict):
-            raise BmcBroken(f"{self.url}: expected a JSON object, got {type(found).__name__}")
-        return found
+        return document(self.content, self.url)
+
+
+def document(content: bytes, url: str) -> dict[str, Any]:
+    """The JSON object in a body. Raises BmcBroken."""
+    try:
+        found = _parse(content)
+    except (ValueError, RecursionError) as exc:
+        raise BmcBroken(f"{url}: {_why(content, exc)}") from exc
+    if not isinstance(found, dict):
+        raise BmcBroken(f"{url}: expected a JSON object, got {type(found).__name__}")
+    return found
 
 
 def _parse(content: bytes) -> Any:
@@ -72,6 +77,8 @@ def _why(content: bytes, exc: Exception) -> str:
 
 def clean(text: str, longest: int = LONGEST_TEXT) -> str:
     """Text of a BMC made fit for a terminal and a log: no control characters, bounded."""
+    if len(text) <= longest and text.isprintable():  # nearly all are, and that is cheap
+        return text.strip()
     short = _CONTROL.sub(" ", text).strip()
     return short if len(short) <= longest else f"{short[: longest - 1]}…"
 

@@ -4,8 +4,8 @@
 ``redfish+https://``        the sushy driver; TLS by the host's CA, fingerprint, or unverified
 ``redfish+http://``         the same in the clear: a lab, or a network of its own
 ``fake://``                 `metalimmu.bmc.fake`
-``redfish-raw+https://``    a later version
-``ipmi://``                 a later version
+``redfish-raw+https://``    the same over DMTF's client library
+``ipmi://``                 pyghmi, for reading
 ==========================  ================================================================
 """
 
@@ -17,12 +17,13 @@ from pathlib import Path
 import msgspec
 
 from metalimmu.bmc import credentials
+from metalimmu.bmc.budget import Budget
 from metalimmu.bmc.ledger import LoginLedger
 from metalimmu.bmc.ports import Bmc, Target
 from metalimmu.desired.types import Mode, Tls
-from metalimmu.errors import BmcUnsupported, UsageError
+from metalimmu.errors import UsageError
 
-LATER = {"ipmi": "IPMI", "redfish-raw+https": "raw Redfish"}
+SCHEMES = frozenset({"redfish+https", "redfish+http", "redfish-raw+https", "ipmi", "fake"})
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,23 +48,20 @@ def connect(
     before_write: Callable[[], None] | None = None,
     mode: Mode | None = None,
     patience: float = 20.0,
+    budget: Budget | None = None,
 ) -> Bmc:
     """A driver for `target`, to be closed. Raises SecretError, BmcUnsupported, UsageError.
 
     `folder` is where relative `file:` references begin (the site's). `ledger` remembers refused logins, this
     process alone if there is none. `before_write` runs before each write and stops it by raising (fencing).
     `mode` overrides the target's. `patience` is for how many seconds reads are repeated while the BMC is busy or
-    away; a workflow that waits for longer asks again itself.
+    away; a workflow that waits for longer asks again itself. `budget` is the site's, shared by all its processes.
     """
     scheme, found, _rest = target.bmc.partition("://")
-    if not found or (scheme not in LATER and scheme not in ("fake", "redfish+https", "redfish+http")):
+    if not found or scheme not in SCHEMES:
         raise UsageError(
-            f"{target.name}: {target.bmc!r} is no address of a BMC", hint="write redfish+https://ADDRESS[:PORT]"
-        )
-    if scheme in LATER:
-        raise BmcUnsupported(
-            f"{target.name}: {LATER[scheme]} ({scheme}://) comes with a later version of metalimmu",
-            hint="if the BMC speaks Redfish, write redfish+https://ADDRESS",
+            f"{target.name}: {target.bmc!r} is no address of a BMC",
+            hint="write redfish+https://ADDRESS[:PORT] or ipmi://ADDRESS",
         )
     login = credentials.read(target.credentials, folder=folder) if target.credentials else None
     if scheme == "fake":
@@ -72,13 +70,23 @@ def connect(
         return FakeBmc(
             target.bmc, credentials=login, mode=mode or target.mode, before_write=before_write, ledger=ledger
         )
+    if scheme == "ipmi":
+        from metalimmu.bmc.ipmi import IpmiBmc
+
+        return IpmiBmc.open(target, credentials=login, ledger=ledger, budget=budget)
     from metalimmu.bmc.redfish import RedfishBmc
 
-    return RedfishBmc.open(
+    driver = RedfishBmc
+    if scheme == "redfish-raw+https":
+        from metalimmu.bmc.redfish_raw import RawRedfishBmc
+
+        driver = RawRedfishBmc
+    return driver.open(
         target,
         credentials=login,
         mode=mode or target.mode,
         before_write=before_write,
         ledger=ledger,
         patience=patience,
+        budget=budget,
     )

@@ -4,42 +4,43 @@
 - `mode: read-only` is enforced here: anything but GET, HEAD and the session's own POST and DELETE is not sent;
 - reads are repeated while the BMC is busy or away, within `patience` seconds; a write is repeated only when not a byte
   of it was sent, because a second POST may be a second action;
+- the budget of this BMC, its rack and its site is kept, which all processes of the site share (see `budget`);
 - credentials go to the BMC's own address and nowhere else, whatever a link or a redirect says;
 - what went wrong is translated into our errors once, here.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import msgspec
 
 from metalimmu import log
 from metalimmu.bmc import answers, uris
 from metalimmu.bmc.answers import Answer
+from metalimmu.bmc.budget import Account, NoTurn
 from metalimmu.bmc.credentials import Credentials
 from metalimmu.bmc.ledger import PROCESS, LoginLedger
 from metalimmu.bmc.login import Login
-from metalimmu.bmc.transport import NotSent, Transport
+from metalimmu.bmc.retries import READS, Retries
+from metalimmu.bmc.transport import Transport
+from metalimmu.bmc.unknown import BmcTimeout, NotSent
 from metalimmu.desired.types import Mode
 from metalimmu.errors import BmcBusy, BmcError, BmcReadOnly, BmcRefused, BmcUnreachable
 from metalimmu.observed.types import WriteRequest
 
 LOG = log.get("bmc")
 
-READS = frozenset({"GET", "HEAD"})
 HOPS = 3
 LAST_WORDS = 5.0
 """Seconds that a log-out may take: a silent BMC must not hold up the end of a program."""
-FAULT_ATTEMPTS = 3
-"""For 500: one that stays (sushy-tools' Storage) must not cost the whole patience for each resource; 503 may."""
 
 HEADERS = {
     "Accept": "application/json",
@@ -75,7 +76,7 @@ class Exchange:
             if answer.status_code not in follow or not onward:
                 return answer
             url = urljoin(url, onward)
-            if _origin(url) != _origin(base):
+            if uris.origin(url) != uris.origin(base):
                 raise BmcRefused(
                     f"{method} {path}: redirected to another address, {answers.clean(url, 200)}; it was not followed",
                     hint="give the BMC's final address in the host document",
@@ -94,10 +95,12 @@ class Connector:
         before_write: Callable[[], None] | None = None,
         patience: float = 20.0,
         timing: Timing | None = None,
+        account: Account | None = None,
     ) -> None:
         self.base = transport.base
         self.patience = patience
         self.timing = timing or Timing()
+        self._account = account
         self._mode = mode
         self._before_write = before_write
         self._sent: list[WriteRequest] = []
@@ -172,39 +175,33 @@ class Connector:
     def _persist(self, method: str, path: str, body: Any, headers: dict[str, str], patience: float) -> Answer:
         """Repeat while that is safe and there is time."""
         deadline = self.timing.now() + patience
-        faults = 0
-        for attempt in itertools.count(1):
-            wait = min(0.4 * 2**attempt, 8.0) * (0.5 + self.timing.jitter())
+        retries = Retries(method)
+        while True:
             answer: Answer | None = None
             trouble: BmcError | None = None
             try:
-                answer = self._attempt(method, path, body, headers)
-            except BmcBusy as exc:  # already at the log-in: the request itself was not sent
+                with self._turn(deadline):
+                    answer = self._attempt(method, path, body, headers)
+            except (BmcBusy, BmcUnreachable) as exc:
                 trouble = exc
-            except BmcUnreachable as exc:
-                if method not in READS and not isinstance(exc, NotSent):
-                    raise
-                trouble = exc
-            if answer is not None:
-                faults += answer.status_code == 500
-                if answer.status_code not in answers.BUSY or method not in READS or faults >= FAULT_ATTEMPTS:
-                    return answer
-                asked = answers.retry_after(answer)
-                wait = wait if asked is None else max(asked, 0.1)
-            if self.timing.now() + wait > deadline:
+                wait = retries.after_error(exc, self.timing.jitter())
+            else:
+                wait = retries.after_answer(answer.status_code, answers.retry_after(answer), self.timing.jitter())
+            if wait is not None and self._account and not isinstance(trouble, (NoTurn, NotSent, BmcTimeout)):
+                self._account.back_off(wait)  # whoever else talks to this BMC leaves it alone too
+            if wait is None or self.timing.now() + wait > deadline:
                 break
-            LOG.info(
-                "%s: %s %s again in %.1f s: %s",
-                self.base,
-                method,
-                path,
-                wait,
-                trouble or (answer and answer.status_code),
-            )
+            words = trouble or (answer and answer.status_code)
+            LOG.info("%s: %s %s again in %.1f s: %s", self.base, method, path, wait, words)
             self.timing.sleep(wait)
         if answer is None:
             raise trouble or BmcUnreachable(f"{self.base}: no answer")
         return answer
+
+    def _turn(self, deadline: float) -> AbstractContextManager[None]:
+        if self._account is None:
+            return nullcontext()
+        return self._account.turn(max(0.0, deadline - self.timing.now()), sleep=self.timing.sleep)
 
     def _attempt(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Answer:
         """Once, but for a session that the BMC has forgotten (it restarted): then once more with a fresh one."""
@@ -248,12 +245,3 @@ def _finish(login: Login, transport: Transport) -> None:
 
 def _record(method: str, path: str, body: Any) -> WriteRequest:
     return WriteRequest(method, uris.path(path), body if isinstance(body, dict) else {})
-
-
-def _origin(url: str) -> tuple[str, str, int] | None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        return None
-    return parts.scheme, parts.hostname or "", port

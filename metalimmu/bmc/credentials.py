@@ -49,6 +49,26 @@ def read(ref: str, *, folder: Path | None = None) -> Credentials:
     return make(username, password)
 
 
+def secret(ref: str, *, folder: Path | None = None) -> str:
+    """One value that is no login: a signing key, a URL that is as good as a password. ``env:NAME`` is the variable itself,
+    ``file:PATH`` the file's text under the same conditions as a login's; of ``keyring:`` and ``vault:`` it is the password.
+    Raises SecretError.
+    """
+    scheme, _, name = ref.partition(":")
+    if scheme == "env" and name:
+        value = os.environ.get(name, "")
+        if not value:
+            raise SecretError(f"secret env:{name}: {name} is not set in the environment", hint=f"export {name}")
+    elif scheme == "file" and name:
+        path = (folder or Path()) / Path(name).expanduser()
+        value = _private_text(path, f"secret file {path}").strip()
+        if not value:
+            raise SecretError(f"secret file {path} is empty", hint="write the secret into it, and nothing else")
+    else:
+        value = read(ref, folder=folder).password
+    return log.secret(value)
+
+
 def make(username: str, password: str) -> Credentials:
     """The version is a slow hash, cut short: kept in the store, it must not help to guess the password."""
     log.secret(password)
@@ -70,6 +90,10 @@ def _from_env(prefix: str, _folder: Path) -> tuple[str, str]:
 def _from_file(name: str, folder: Path) -> tuple[str, str]:
     path = folder / Path(name).expanduser()
     what = f"credentials file {path}"
+    return _parse(_private_text(path, what), what)
+
+
+def _private_text(path: Path, what: str) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(fd, "rb") as f:  # noqa: PTH123  the checked file must be the read file: one descriptor
@@ -81,7 +105,7 @@ def _from_file(name: str, folder: Path) -> tuple[str, str]:
         raise SecretError(f"{what} is not UTF-8 text") from exc
     if len(text) > LARGEST:
         raise SecretError(f"{what} is larger than {LARGEST} bytes: this is no credentials file")
-    return _parse(text, what)
+    return text
 
 
 def _check_owner(found: os.stat_result, path: Path) -> None:

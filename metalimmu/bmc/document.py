@@ -13,6 +13,8 @@ LONGEST_LIST = 5000
 class Doc:
     """`path` arguments go down nested objects: `doc.text("Boot", "BootSourceOverrideTarget")`."""
 
+    __slots__ = ("data", "headers", "odd", "uri")
+
     def __init__(
         self,
         data: dict[str, Any],
@@ -27,13 +29,12 @@ class Doc:
 
     def text(self, *path: str) -> str:
         """Empty when absent or null; cleaned of control characters, at most 600 characters."""
-        value = self.raw(*path)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
+        value = self.data.get(path[0]) if len(path) == 1 else self.raw(*path)
+        if isinstance(value, str):
+            return clean(value)
+        if value is not None:
             self._odd(path, "text", value)
-            return ""
-        return clean(value)
+        return ""
 
     def number(self, *path: str) -> int | None:
         value = self.raw(*path)

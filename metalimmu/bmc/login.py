@@ -6,9 +6,10 @@ Sessions are few (4 to 16 on most makes): one is made at the first request, used
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
 
 from metalimmu import log
 from metalimmu.bmc import answers, uris
@@ -21,15 +22,29 @@ LOG = log.get("bmc")
 ROOT = "/redfish/v1/"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    body: Any
+    headers: dict[str, str]
+
+
 Send = Callable[[str, str, Any, dict[str, str]], Answer]
+T = TypeVar("T")
+Steps = Generator[Request, Answer, T]
+"""Yields a request and is sent its answer, so that one log-in serves blocking and asynchronous connections."""
 
 
 class Login:
     """`headers()` logs in when nobody has; `close()` logs out, and the next `headers()` logs in anew. `send` is the raw transport:
-    the session's own POST and DELETE are the only writes allowed in read-only mode.
+    the session's own POST and DELETE are the only writes allowed in read-only mode. An asynchronous owner has no `send`
+    and drives `entering` and `leaving` itself.
     """
 
-    def __init__(self, bmc: str, credentials: Credentials | None, ledger: LoginLedger, send: Send) -> None:
+    def __init__(
+        self, bmc: str, credentials: Credentials | None, ledger: LoginLedger, send: Send | None = None
+    ) -> None:
         self._bmc = bmc
         self._credentials = credentials
         self._ledger = ledger
@@ -40,7 +55,12 @@ class Login:
     def headers(self) -> dict[str, str]:
         """Raises BmcLoginRefused, also when this login was refused before, by whichever process."""
         if self._headers is None:
-            self._headers = self._log_in()
+            self._drive(self.entering())
+        return self._headers or {}
+
+    @property
+    def known(self) -> dict[str, str] | None:
+        """The headers of a log-in that is made; None when nobody has logged in yet."""
         return self._headers
 
     @property
@@ -62,35 +82,50 @@ class Login:
 
     def close(self) -> None:
         """Never raises."""
+        try:
+            self._drive(self.leaving())
+        except Exception as exc:  # noqa: BLE001  also at interpreter exit, where anything can be gone
+            LOG.warning("%s: the session could not be ended: %s", self._bmc, exc)
+
+    def leaving(self) -> Steps[None]:
+        """Forgets the session at once, and asks for its DELETE where there is one."""
         session, self._session = self._session, None
         headers, self._headers = self._headers, None
         if session is None or headers is None:
             return
         try:
-            answer = self._send("DELETE", session, None, headers)
-        except Exception as exc:  # noqa: BLE001  also at interpreter exit, where anything can be gone
-            LOG.warning("%s: the session %s could not be ended: %s", self._bmc, session, exc)
-            return
-        if answer.status_code >= 400 and answer.status_code not in (401, 404):  # it has ended already
-            LOG.warning("%s: the session %s could not be ended: HTTP %s", self._bmc, session, answer.status_code)
+            answer = yield Request("DELETE", session, None, headers)
+            if answer.status_code >= 400 and answer.status_code not in (401, 404):  # it has ended already
+                LOG.warning("%s: the session %s could not be ended: HTTP %s", self._bmc, session, answer.status_code)
+        finally:
+            log.forget(headers.get("X-Auth-Token", ""))
 
-    def _log_in(self) -> dict[str, str]:
+    def _drive(self, steps: Steps[None]) -> None:
+        if self._send is None:
+            raise TypeError("this log-in is driven by its owner")
+        with contextlib.suppress(StopIteration):
+            request = next(steps)
+            while True:
+                request = steps.send(self._send(*request))
+
+    def entering(self) -> Steps[None]:
+        """Raises what `headers` does."""
         credentials = self._credentials
         if credentials is None:
-            return {}
+            return
         when = self._ledger.refused(self._bmc, credentials.version)
         if when is not None:
             raise BmcLoginRefused(
                 f"{self._bmc} refused user {credentials.username!r} with this password before ({when}); "
                 "it is not tried again until they change"
             )
-        where = self._where()
-        made = self._make_session(where, credentials) if where else None
-        return made or _basic(credentials)
+        where = yield from self._where()
+        made = (yield from self._make_session(where, credentials)) if where else None
+        self._headers = made or _basic(credentials)
 
-    def _where(self) -> str | None:
+    def _where(self) -> Steps[str | None]:
         """Where sessions are made. The root must be readable without a login (DSP0266), and is not everywhere."""
-        answer = self._send("GET", ROOT, None, {})
+        answer = yield Request("GET", ROOT, None, {})
         if answer.status_code in (401, 403):
             return SESSIONS
         if answer.status_code >= 400:
@@ -103,10 +138,10 @@ class Login:
             return uri
         return SESSIONS if "SessionService" in root else None
 
-    def _make_session(self, where: str, credentials: Credentials) -> dict[str, str] | None:
+    def _make_session(self, where: str, credentials: Credentials) -> Steps[dict[str, str] | None]:
         """None: this BMC has no sessions (left), use Basic."""
         body = {"UserName": credentials.username, "Password": credentials.password}
-        answer = self._send("POST", where, body, {})
+        answer = yield Request("POST", where, body, {})
         if answer.status_code in answers.ABSENT:
             return None
         if answers.says(answer, "SessionLimitExceeded"):

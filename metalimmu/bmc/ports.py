@@ -86,6 +86,12 @@ class Bmc(Power, Override, VirtualMedia, InventoryReader, Protocol):
     ) -> None: ...
 
 
+def rack(target: Target) -> str | None:
+    """The rack whose budget this BMC shares; a target without labels stands in none."""
+    labels = getattr(target, "labels", None) or {}
+    return labels.get("rack") or None
+
+
 class Target(Protocol):
     """What is needed to reach one BMC; desired.HostSpec and `connect.Address` fit."""
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
-from urllib.parse import urlsplit
+from typing import ClassVar, Self, TypeVar
 
 from metalimmu.bmc import redfish_boot, redfish_inventory, redfish_media
+from metalimmu.bmc.address import base_url
+from metalimmu.bmc.ask import Asking
+from metalimmu.bmc.budget import Budget
 from metalimmu.bmc.connector import Connector, Timing
 from metalimmu.bmc.credentials import Credentials
 from metalimmu.bmc.ledger import LoginLedger
-from metalimmu.bmc.ports import Target
-from metalimmu.bmc.redfish_service import Service
+from metalimmu.bmc.ports import Target, rack
+from metalimmu.bmc.redfish_service import Connected, Service
 from metalimmu.bmc.transport import Transport
+from metalimmu.bmc.tree import Tree
 from metalimmu.desired.types import Mode
-from metalimmu.errors import UsageError
 from metalimmu.observed.types import (
     BootEnabled,
     BootMode,
@@ -33,15 +35,18 @@ from metalimmu.observed.types import (
     WriteRequest,
 )
 
+T = TypeVar("T")
+
 
 class RedfishBmc:
     """Connects and logs in with the first call. Use it as a context manager, or close it."""
 
     driver = "redfish"
+    transport: ClassVar[type[Transport]] = Transport
 
     def __init__(self, connector: Connector, *, system: str | None = None) -> None:
         self.connector = connector
-        self._service = Service(connector, system)
+        self._service = Connected(connector, system)
 
     @classmethod
     def open(
@@ -54,9 +59,10 @@ class RedfishBmc:
         ledger: LoginLedger | None = None,
         patience: float = 20.0,
         timing: Timing | None = None,
+        budget: Budget | None = None,
     ) -> Self:
         """Raises UsageError for an address or a CA file that cannot be used."""
-        transport = Transport(
+        transport = cls.transport(
             base_url(target.bmc),
             tls=target.tls,
             proxy=target.proxy,
@@ -71,28 +77,32 @@ class RedfishBmc:
             before_write=before_write,
             patience=patience,
             timing=timing,
+            account=budget.account(transport.base, rack(target)) if budget else None,
         )
         return cls(connector, system=target.system)
 
     def power_state(self) -> PowerState:
-        return redfish_boot.power_state(self._service.system(self._service.tree()))
+        service = self._service
+        return redfish_boot.power_state(service.run(service.system(service.tree())))
 
     def power_actions(self) -> frozenset[PowerAction]:
-        tree = self._service.tree()
-        return redfish_boot.power_actions(redfish_boot.reset_types(tree, self._service.system(tree)))
+        service, tree = self._service, self._service.tree()
+        system = service.run(service.system(tree))
+        return redfish_boot.power_actions(service.run(redfish_boot.reset_types(tree, system)))
 
     def set_power(self, action: PowerAction) -> None:
         redfish_boot.set_power(self._service, action)
 
     def boot_override(self) -> BootOverride:
-        tree = self._service.tree()
-        return redfish_boot.boot_override(self._service.system(tree), self._service.quirks(tree))
+        service, tree = self._service, self._service.tree()
+        system = service.run(service.system(tree))
+        return redfish_boot.boot_override(system, service.run(service.quirks(tree)))
 
     def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
         redfish_boot.set_boot_override(self._service, target, enabled, mode)
 
     def media(self) -> tuple[MediaSlot, ...]:
-        return redfish_media.media(self._service, self._service.tree())
+        return self._service.run(redfish_media.media(self._service, self._service.tree()))
 
     def insert_media(self, slot: MediaSlot, url: str) -> None:
         redfish_media.insert(self._service, slot, url)
@@ -101,10 +111,14 @@ class RedfishBmc:
         redfish_media.eject(self._service, slot)
 
     def identity(self) -> SystemIdentity:
-        return self._service.identity(self._service.tree())
+        return self._service.run(self._service.identity(self._service.tree()))
 
     def inventory(self) -> Inventory:
         return redfish_inventory.inventory(self._service, self.driver)
+
+    def run(self, reader: Callable[[Service, Tree], Asking[T]]) -> T:
+        """What a reader finds out here. Raises what it raises."""
+        return self._service.run(reader(self._service, self._service.tree()))
 
     def rehearse(self, act: Callable[[], None]) -> list[WriteRequest]:
         return self.connector.rehearse(act)
@@ -120,20 +134,3 @@ class RedfishBmc:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def base_url(address: str) -> str:
-    """`redfish+https://10.0.0.1:8443/` -> `https://10.0.0.1:8443`. Raises UsageError."""
-    try:
-        parts = urlsplit(address.removeprefix("redfish+"))
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise UsageError(f"{address!r} is no address of a BMC: {exc}") from exc
-    if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"{address!r} is no address of a BMC", hint="write redfish+https://ADDRESS[:PORT]")
-    if parts.username or parts.password:
-        raise UsageError(
-            f"the address of {host} carries a login", hint="set `credentials:` instead; documents are read by many"
-        )
-    name = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{name}" + (f":{port}" if port else "")

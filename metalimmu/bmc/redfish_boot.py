@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from metalimmu.bmc import answers
+from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.document import Doc
 from metalimmu.bmc.quirks import Quirks
-from metalimmu.bmc.redfish_service import RESET, Service
+from metalimmu.bmc.redfish_service import RESET, Connected
 from metalimmu.bmc.tree import Tree
 from metalimmu.errors import BmcBroken, BmcUnsupported
 from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTarget, PowerAction, PowerState
@@ -42,7 +43,7 @@ def power_state(system: Doc) -> PowerState:
         raise BmcBroken(f"{system.uri}: PowerState is {answers.clean(repr(system.raw('PowerState')), 60)}") from None
 
 
-def reset_types(tree: Tree, system: Doc) -> frozenset[str]:
+def reset_types(tree: Tree, system: Doc) -> Asking[frozenset[str]]:
     """Inline, or behind ActionInfo (Supermicro, OpenBMC); empty when the BMC does not say. Raises BmcUnsupported."""
     action = system.part("Actions", RESET)
     if not action.has("target"):
@@ -51,7 +52,8 @@ def reset_types(tree: Tree, system: Doc) -> frozenset[str]:
     info = action.text("@Redfish.ActionInfo")
     if inline or not info:
         return frozenset(inline)
-    return frozenset(parameters(tree.read(info)).get("ResetType", Doc({}, info)).texts("AllowableValues"))
+    known = parameters((yield from tree.read(info)))
+    return frozenset(known.get("ResetType", Doc({}, info)).texts("AllowableValues"))
 
 
 def parameters(info: Doc) -> dict[str, Doc]:
@@ -64,14 +66,14 @@ def power_actions(allowed: frozenset[str]) -> frozenset[PowerAction]:
     return frozenset(a for a, words in EQUIVALENT.items() if not allowed or allowed & set(words))
 
 
-def set_power(service: Service, action: PowerAction) -> None:
+def set_power(service: Connected, action: PowerAction) -> None:
     import sushy
 
     from metalimmu.bmc.sushy_bridge import translated
 
     tree = service.tree()
-    system = service.system(tree)
-    allowed = reset_types(tree, system)
+    system = service.run(service.system(tree))
+    allowed = service.run(reset_types(tree, system))
     word = next((w for w in EQUIVALENT[action] if not allowed or w in allowed), None)
     if word is None:
         raise BmcUnsupported(
@@ -117,25 +119,26 @@ def _one_of(kind: Any, boot: Doc, key: str) -> Any:
         raise BmcBroken(f"{boot.uri}: {key} is {answers.clean(repr(boot.raw(key)), 60)}") from None
 
 
-def set_boot_override(service: Service, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
+def set_boot_override(service: Connected, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
     import sushy
 
     from metalimmu.bmc.sushy_bridge import translated
 
     tree = service.tree()
-    system = service.system(tree)
+    system = service.run(service.system(tree))
+    quirks = service.run(service.quirks(tree))
     boot = system.part("Boot")
-    now = boot_override(system, service.quirks(tree))
+    now = boot_override(system, quirks)
     if (enabled is BootEnabled.once and not now.once_allowed) or (
         enabled is BootEnabled.continuous and not now.continuous_allowed
     ):
         raise BmcUnsupported(f"{system.uri} takes no override {enabled}; it takes {_listed(boot, ENABLED)}")
-    word = _target_word(boot, target, service.quirks(tree))
+    word = _target_word(boot, target, quirks)
     clean = {k: boot.text(k) or None for k in (ENABLED, TARGET, MODE, "HttpBootUri") if k in boot.data}
     # Named, so that sushy neither stumbles over a missing list nor chooses another word than ours.
     clean[TARGET + ALLOWED] = [word] if word else []  # type: ignore[assignment]
     document: dict[str, Any] = {"Boot": clean}
-    if service.quirks(tree).boot_on == "settings" and system.link("@Redfish.Settings", "SettingsObject"):
+    if quirks.boot_on == "settings" and system.link("@Redfish.Settings", "SettingsObject"):
         document["@Redfish.Settings"] = system.raw("@Redfish.Settings")
     with translated(f"boot override of {system.uri}"):
         _sushy_system(service, system, document).set_system_boot_options(
@@ -166,7 +169,7 @@ def _listed(boot: Doc, key: str) -> str:
     return ", ".join(boot.texts(key + ALLOWED)) or "nothing it names"
 
 
-def _sushy_system(service: Service, system: Doc, document: dict[str, Any]) -> Any:
+def _sushy_system(service: Connected, system: Doc, document: dict[str, Any]) -> Any:
     """Sushy's System from the few cleaned fields that the change at hand needs."""
     from sushy.resources.system.system import System
 

@@ -6,181 +6,130 @@ id: one bad member goes to `gaps` and the others are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from metalimmu.bmc import redfish_boot, redfish_media, redfish_parts, uris
+from metalimmu.bmc import redfish_boot, redfish_hardware, redfish_media, redfish_parts
+from metalimmu.bmc.ask import Asking
+from metalimmu.bmc.collection import Collections
 from metalimmu.bmc.document import LONGEST_LIST, Doc
-from metalimmu.bmc.redfish_service import Service
-from metalimmu.bmc.tree import ROOT
+from metalimmu.bmc.redfish_service import Connected, Service
+from metalimmu.bmc.tree import ROOT, Tree
 from metalimmu.bmc.unknown import unknown
 from metalimmu.errors import BmcBroken, BmcUnsupported
-from metalimmu.observed.types import Component, Inventory, PowerState, Reason, Unknown
+from metalimmu.observed.types import BootOverride, Component, Inventory, PowerState, Reason, Unknown
 
 T = TypeVar("T")
-Parse = Callable[[Doc], Component]
 Bios = dict[str, str | int | float | bool | None]
 MOST_GAPS = 1000
 PATIENCE = 5.0
 
 
-def inventory(service: Service, driver: str) -> Inventory:
-    return _Walk(service).inventory(driver)
+def inventory(service: Connected, driver: str) -> Inventory:
+    before = service.connector.requests
+    patience = min(PATIENCE, service.connector.patience)
+    found = service.run(_inventory(service, service.tree(), driver), patience=patience)
+    return msgspec.structs.replace(found, requests=service.connector.requests - before)
 
 
-class _Walk:
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        self.tree = service.tree(patience=min(PATIENCE, service.connector.patience))
-        self.gaps: list[Unknown] = []
+def _inventory(service: Service, tree: Tree, driver: str) -> Asking[Inventory]:
+    gaps: list[Unknown] = []
+    read = Collections(tree, gaps)
+    system = yield from attempt("system", service.system(tree))
 
-    def inventory(self, driver: str) -> Inventory:
-        before = self.service.connector.requests
-        system = self._try("system", lambda: self.service.system(self.tree))
+    def part(reader: Asking[T]) -> Asking[T | Unknown]:
+        if isinstance(system, Unknown):
+            reader.close()
+            return system
+        return (yield from attempt(system.uri, reader))
 
-        def part(read: Callable[[Doc], T]) -> T | Unknown:
-            return system if isinstance(system, Unknown) else self._try(system.uri, lambda: read(system))
-
-        found = Inventory(
-            driver=driver,
-            identity=part(lambda _: self.service.identity(self.tree)),
-            power=part(redfish_boot.power_state),
-            boot=part(lambda s: redfish_boot.boot_override(s, self.service.quirks(self.tree))),
-            media=part(lambda _: redfish_media.media(self.service, self.tree, self.gaps)),
-            processors=part(lambda s: self._linked(s, "Processors", redfish_parts.processor)),
-            memory=part(lambda s: self._linked(s, "Memory", redfish_parts.memory)),
-            disks=part(self._disks),
-            nics=part(lambda s: self._linked(s, "EthernetInterfaces", redfish_parts.nic)),
-            firmware=self._try("firmware", self._firmware),
-            bios=part(self._bios),
-            power_supplies=part(self._power_supplies),
-            bmc=self._try("bmc", self._bmc),
-        )
-        self._note_odd()
-        return msgspec.structs.replace(
-            found,
-            systems=self.service.systems,
-            gaps=tuple(self.gaps[:MOST_GAPS]),
-            requests=self.service.connector.requests - before,
-        )
-
-    def _try(self, what: str, read: Callable[[], T]) -> T | Unknown:
-        try:
-            return read()
-        except Exception as exc:  # noqa: BLE001  an odd answer must cost one part, not the walk
-            return unknown(exc, what)
-
-    # collections
-
-    def _linked(self, owner: Doc, name: str, parse: Parse, *, keep_absent: bool = False) -> tuple[Component, ...]:
-        uri = owner.link(name)
-        if not uri:
-            raise BmcUnsupported(f"{owner.uri} has no {name}")
-        return self._components(self.tree.members(uri), parse, keep_absent=keep_absent)
-
-    def _components(self, members: Iterable[str], parse: Parse, *, keep_absent: bool = False) -> tuple[Component, ...]:
-        """Raises the first trouble when there are members and none can be read."""
-        found, trouble, read = [], None, 0
-        for uri in members:
-            try:
-                doc = self.tree.read(uri)
-                read += 1
-                if keep_absent or not redfish_parts.absent(doc):
-                    found.append(parse(doc))
-            except Exception as exc:  # noqa: BLE001  as above
-                trouble = trouble or exc
-                self.gaps.append(unknown(exc, uri))
-        if trouble is not None and not read:
-            raise trouble
-        return tuple(found)
-
-    def _each(self, members: Iterable[str]) -> list[Doc]:
-        docs = []
-        for uri in members:
-            doc = self._try(uri, lambda uri=uri: self.tree.read(uri))  # type: ignore[misc]
-            if isinstance(doc, Unknown):
-                self.gaps.append(doc)
-            else:
-                docs.append(doc)
-        return docs
-
-    # parts with more than one home
-
-    def _disks(self, system: Doc) -> tuple[Component, ...]:
-        if not system.link("Storage"):
-            return self._simple_disks(system)
-        try:
-            members = self.tree.members(system.link("Storage"))
-        except BmcUnsupported:  # X10SDV links a Storage that is not there
-            return self._simple_disks(system)
-        controllers = self._each(members)
-        drives = {uris.key(uri): uri for c in controllers for uri in c.links("Drives")}
-        return self._components(drives.values(), redfish_parts.disk)
-
-    def _simple_disks(self, system: Doc) -> tuple[Component, ...]:
-        """Before Redfish 2016.2: devices inside the controller."""
-        if not system.link("SimpleStorage"):
-            raise BmcUnsupported(f"{system.uri} has neither Storage nor SimpleStorage")
-        controllers = self._each(self.tree.members(system.link("SimpleStorage")))
-        devices = [Doc(d, c.uri, c.odd) for c in controllers for d in c.items("Devices") if isinstance(d, dict)]
-        return tuple(redfish_parts.disk(d) for d in devices if not redfish_parts.absent(d))
-
-    def _firmware(self) -> tuple[Component, ...]:
-        uri = self.tree.read(ROOT).link("UpdateService")
-        if not uri:
-            raise BmcUnsupported("the service has no UpdateService")
-        # Absent ones too (four on GB200): an item that is gone is a finding, not a gap in the list.
-        return self._linked(self.tree.read(uri), "FirmwareInventory", redfish_parts.firmware, keep_absent=True)
-
-    def _bios(self, system: Doc) -> Bios | Unknown:
-        uri = system.link("Bios")
-        if not uri:
-            raise BmcUnsupported(f"{system.uri} has no Bios")
-        doc = self.tree.read(uri)
-        attributes = doc.part("Attributes").data
-        if not attributes:
-            if redfish_boot.power_state(system) is PowerState.off:
-                return Unknown(Reason.off, "no Attributes while the host is off", doc.uri)
-            raise BmcBroken(f"{doc.uri}: no Attributes, though the host is on")
-        return {str(k): _value(v) for k, v in list(attributes.items())[:LONGEST_LIST]}
-
-    def _power_supplies(self, system: Doc) -> tuple[Component, ...]:
-        chassis = self._each(system.links("Links", "Chassis"))
-        new = [c.link("PowerSubsystem") for c in chassis if c.link("PowerSubsystem")]
-        collections = [d.link("PowerSupplies") for d in self._each(new) if d.link("PowerSupplies")]
-        if collections:
-            return tuple(
-                c for uri in collections for c in self._components(self.tree.members(uri), redfish_parts.power_supply)
-            )
-        old = [d for d in self._each([c.link("Power") for c in chassis if c.link("Power")]) if d.has("PowerSupplies")]
-        if not old:
-            raise BmcUnsupported(f"the chassis of {system.uri} list no power supplies")
-        supplies = [Doc(p, d.uri, d.odd) for d in old for p in d.items("PowerSupplies") if isinstance(p, dict)]
-        return tuple(redfish_parts.power_supply(p) for p in supplies if not redfish_parts.absent(p))
-
-    def _bmc(self) -> dict[str, str]:
-        root = self.tree.read(ROOT)
-        manager = next(iter(self.service.managers(self.tree)), Doc({}, ROOT))
-        found = {
-            "model": manager.text("Model"),
-            "firmware": manager.text("FirmwareVersion"),
-            "id": manager.text("Id"),
-            "uuid": manager.text("UUID").lower(),
-            "redfish": root.text("RedfishVersion"),
-            "vendor": root.text("Vendor"),
-            "product": root.text("Product"),
-        }
-        return {k: v for k, v in found.items() if v}
-
-    def _note_odd(self) -> None:
-        for doc in self.tree.documents():
-            self.gaps += [Unknown(Reason.broken, odd, doc.uri) for odd in dict.fromkeys(doc.odd)]
+    doc = Doc({}, ROOT) if isinstance(system, Unknown) else system
+    found = Inventory(
+        driver=driver,
+        identity=(yield from part(service.identity(tree))),
+        power=(yield from part(_power(doc))),
+        boot=(yield from part(_boot(service, tree, doc))),
+        media=(yield from part(redfish_media.media(service, tree, gaps))),
+        processors=(yield from part(redfish_hardware.processors(read, doc))),
+        memory=(yield from part(redfish_hardware.memory(read, doc))),
+        disks=(yield from part(redfish_hardware.disks(read, doc))),
+        nics=(yield from part(redfish_hardware.nics(read, doc))),
+        firmware=(yield from attempt("firmware", _firmware(read))),
+        bios=(yield from part(_bios(tree, doc))),
+        power_supplies=(yield from part(redfish_hardware.power_supplies(read, doc))),
+        bmc=(yield from attempt("bmc", _bmc(service, tree))),
+    )
+    gaps += [Unknown(Reason.broken, odd, d.uri) for d in tree.documents() if d.odd for odd in dict.fromkeys(d.odd)]
+    return msgspec.structs.replace(found, systems=service.systems, gaps=tuple(gaps[:MOST_GAPS]))
 
 
-def _value(value: object) -> str | int | float | bool | None:
+def attempt(what: str, reader: Asking[T]) -> Asking[T | Unknown]:
+    """What `reader` returns, or why it cannot."""
+    try:
+        return (yield from reader)
+    except Exception as exc:  # noqa: BLE001  an odd answer must cost one part, not the walk
+        return unknown(exc, what)
+
+
+def _power(system: Doc) -> Asking[PowerState]:
+    return redfish_boot.power_state(system)
+    yield  # a reader that asks nothing
+
+
+def _boot(service: Service, tree: Tree, system: Doc) -> Asking[BootOverride]:
+    return redfish_boot.boot_override(system, (yield from service.quirks(tree)))
+
+
+def _firmware(read: Collections) -> Asking[tuple[Component, ...]]:
+    uri = (yield from read.tree.read(ROOT)).link("UpdateService")
+    if not uri:
+        raise BmcUnsupported("the service has no UpdateService")
+    # Absent ones too (four on GB200): an item that is gone is a finding, not a gap in the list.
+    owner = yield from read.tree.read(uri)
+    return (yield from redfish_hardware.linked(read, owner, "FirmwareInventory", redfish_parts.firmware))
+
+
+def _bios(tree: Tree, system: Doc) -> Asking[Bios | Unknown]:
+    uri = system.link("Bios")
+    if not uri:
+        raise BmcUnsupported(f"{system.uri} has no Bios")
+    found = attributes((yield from tree.read(uri)), system)
+    return found if isinstance(found, Unknown) else {name: scalar(value) for name, value in found.items()}
+
+
+def attributes(bios: Doc, system: Doc) -> dict[str, Any] | Unknown:
+    """Of a Bios resource, as they were sent. Raises BmcBroken when there are none though the host is on."""
+    found = bios.part("Attributes").data
+    if not found:
+        if redfish_boot.power_state(system) is PowerState.off:
+            return Unknown(Reason.off, "no Attributes while the host is off", bios.uri)
+        raise BmcBroken(f"{bios.uri}: no Attributes, though the host is on")
+    return found if len(found) <= LONGEST_LIST else dict(list(found.items())[:LONGEST_LIST])
+
+
+def scalar(value: object) -> str | int | float | bool | None:
     """Some makes have whole objects as values."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return msgspec.json.encode(value).decode()
+
+
+def _bmc(service: Service, tree: Tree) -> Asking[dict[str, str]]:
+    root = yield from tree.read(ROOT)
+    manager = next(iter((yield from service.managers(tree))), Doc({}, ROOT))
+    return about_bmc(root, manager)
+
+
+def about_bmc(root: Doc, manager: Doc) -> dict[str, str]:
+    """Inventory.bmc, from the service root and the manager."""
+    found = {
+        "model": manager.text("Model"),
+        "firmware": manager.text("FirmwareVersion"),
+        "id": manager.text("Id"),
+        "uuid": manager.text("UUID").lower(),
+        "redfish": root.text("RedfishVersion"),
+        "vendor": root.text("Vendor"),
+        "product": root.text("Product"),
+    }
+    return {k: v for k, v in found.items() if v}

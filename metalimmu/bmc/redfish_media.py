@@ -6,9 +6,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from metalimmu.bmc import uris
+from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.document import Doc
 from metalimmu.bmc.redfish_boot import parameters
-from metalimmu.bmc.redfish_service import Service
+from metalimmu.bmc.redfish_service import Connected, Service
 from metalimmu.bmc.tree import Tree
 from metalimmu.bmc.unknown import unknown
 from metalimmu.errors import BmcBusy, BmcError, BmcRefused, BmcUnsupported
@@ -18,26 +19,27 @@ INSERT = "#VirtualMedia.InsertMedia"
 EJECT = "#VirtualMedia.EjectMedia"
 
 
-def media(service: Service, tree: Tree, gaps: list[Unknown] | None = None) -> tuple[MediaSlot, ...]:
+def media(service: Service, tree: Tree, gaps: list[Unknown] | None = None) -> Asking[tuple[MediaSlot, ...]]:
     """Each slot once, the system's before the managers'. A slot that cannot be read goes to `gaps`.
 
     Supermicro links one collection from both places; Lenovo shows its ten slots under both with two URIs each: slots
     of one id and one set of media types are one slot. Raises BmcUnsupported when there are no virtual media at all.
     """
-    collections = _collections(service, tree)
+    collections = yield from _collections(service, tree)
     if not collections:
-        raise BmcUnsupported(f"{service.system(tree).uri}: neither the system nor its managers have virtual media")
+        system = yield from service.system(tree)
+        raise BmcUnsupported(f"{system.uri}: neither the system nor its managers have virtual media")
     found: dict[tuple[str, frozenset[str]], MediaSlot] = {}
     troubles: list[BmcError] = []
     for uri in collections:
         try:
-            members = tree.members(uri)
+            members = yield from tree.members(uri)
         except BmcError as exc:
             troubles.append(exc)
             continue
         for member in members:
             try:
-                slot = _slot(tree.read(member))
+                slot = _slot((yield from tree.read(member)))
             except BmcError as exc:
                 if gaps is None and exc.retry:
                     raise  # a slot that cannot be read just now is not a slot that is gone
@@ -50,10 +52,10 @@ def media(service: Service, tree: Tree, gaps: list[Unknown] | None = None) -> tu
     return tuple(found.values())
 
 
-def _collections(service: Service, tree: Tree) -> list[str]:
-    owners = [service.system(tree)]
+def _collections(service: Service, tree: Tree) -> Asking[list[str]]:
+    owners = [(yield from service.system(tree))]
     try:
-        owners += service.managers(tree)
+        owners += yield from service.managers(tree)
     except BmcError:
         if not owners[0].link("VirtualMedia"):
             raise
@@ -73,11 +75,11 @@ def _slot(doc: Doc) -> MediaSlot:
     )
 
 
-def insert(service: Service, slot: MediaSlot, url: str) -> None:
+def insert(service: Connected, slot: MediaSlot, url: str) -> None:
     from metalimmu.bmc.sushy_bridge import translated
 
     tree = service.tree()
-    doc = tree.read(slot.uri)
+    doc = service.run(tree.read(slot.uri))
     now = _slot(doc)
     # While rehearsing, the eject that comes first in the plan has not happened.
     if now.inserted and not service.connector.rehearsing:
@@ -85,12 +87,12 @@ def insert(service: Service, slot: MediaSlot, url: str) -> None:
             f"slot {slot.id} has {now.image or 'an image'} inserted already; it refuses a second one",
             hint="eject it first",
         )
-    protocol, method = _demanded(tree, doc, url)
+    protocol, method = service.run(_demanded(tree, doc, url))
     with translated(f"insert into {slot.uri}"):
         _sushy_media(service, doc).insert_media(url, transfer_protocol=protocol, transfer_method=method)
 
 
-def _demanded(tree: Tree, doc: Doc, url: str) -> tuple[Any, Any]:
+def _demanded(tree: Tree, doc: Doc, url: str) -> Asking[tuple[Any, Any]]:
     """(TransferProtocolType, TransferMethod), each only where ActionInfo says that it is required: X11 refuses more
     than Image. What a BMC demands without saying so, sushy learns from its refusal.
     """
@@ -98,7 +100,8 @@ def _demanded(tree: Tree, doc: Doc, url: str) -> tuple[Any, Any]:
 
     info = doc.text("Actions", INSERT, "@Redfish.ActionInfo")
     try:
-        required = {n for n, p in parameters(tree.read(info)).items() if p.flag("Required")} if info else set()
+        known = parameters((yield from tree.read(info))) if info else {}
+        required = {n for n, p in known.items() if p.flag("Required")}
     except BmcError:
         required = set()
     scheme = urlsplit(url).scheme.upper()
@@ -108,17 +111,17 @@ def _demanded(tree: Tree, doc: Doc, url: str) -> tuple[Any, Any]:
     )
 
 
-def eject(service: Service, slot: MediaSlot) -> None:
+def eject(service: Connected, slot: MediaSlot) -> None:
     """Not by sushy's eject_media, which takes 403 and 500 for success."""
     from metalimmu.bmc.sushy_bridge import Bridge, translated
 
     tree = service.tree()
-    doc = tree.read(slot.uri)
+    doc = service.run(tree.read(slot.uri))
     # iDRAC answers 500 (VRM0009) to an eject of nothing.
     if _empty(doc) and not service.connector.rehearsing:
         return
     target = doc.text("Actions", EJECT, "target")
-    path = service.quirks(tree).eject_path
+    path = service.run(service.quirks(tree)).eject_path
     bridge = Bridge(service.connector, {})
     try:
         with translated(f"eject from {slot.uri}"):
@@ -127,7 +130,7 @@ def eject(service: Service, slot: MediaSlot) -> None:
             else:
                 bridge.patch(doc.uri, {"Image": None, "Inserted": False}, etag=doc.headers.get("ETag"))
     except BmcBusy:  # some answer 5xx to an eject that they have done
-        if not _empty(service.tree().read(slot.uri)):
+        if not _empty(service.run(service.tree().read(slot.uri))):
             raise
 
 
@@ -135,7 +138,7 @@ def _empty(doc: Doc) -> bool:
     return doc.flag("Inserted") is False and not doc.text("Image")
 
 
-def _sushy_media(service: Service, doc: Doc) -> Any:
+def _sushy_media(service: Connected, doc: Doc) -> Any:
     from sushy.resources.manager.virtual_media import VirtualMedia
 
     from metalimmu.bmc.sushy_bridge import Bridge, known

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import TypeVar
 
 from metalimmu.bmc import quirks, uris
+from metalimmu.bmc.ask import Ask, Asking, Reply, drive
 from metalimmu.bmc.connector import Connector
 from metalimmu.bmc.document import Doc
 from metalimmu.bmc.quirks import Quirks
-from metalimmu.bmc.tree import MOST_REQUESTS, ROOT, Tree
+from metalimmu.bmc.tree import ROOT, Tree
 from metalimmu.bmc.unknown import unknown
 from metalimmu.errors import BmcError, BmcUnsupported
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
@@ -17,52 +20,69 @@ RESET = "#ComputerSystem.Reset"
 _MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
 
 
-class Service:
-    """Remembers what cannot change while we are connected: which system, which quirks."""
+T = TypeVar("T")
 
-    def __init__(self, connector: Connector, wanted: str | None) -> None:
-        self.connector = connector
+
+class Service:
+    """Remembers what cannot change while we are connected: which system, which quirks. Its methods are readers."""
+
+    def __init__(self, where: str, wanted: str | None) -> None:
+        self._where = where
         self._wanted = wanted
         self._uri: str | None = None
+        self._make: tuple[str, str] | None = None
         self._quirks: Quirks | None = None
         self.systems: tuple[str, ...] = ()
 
-    def tree(self, *, limit: int = MOST_REQUESTS, patience: float | None = None) -> Tree:
-        return Tree(self.connector, limit=limit, patience=patience)
+    def expect(self, uri: str | None, make: tuple[str, str] | None = None) -> None:
+        """The system is said to be there, and to be of that make: on a machine of its kind it was. None: nothing is said."""
+        self._uri, self._make = uri, make
 
-    def system(self, tree: Tree) -> Doc:
+    def system(self, tree: Tree) -> Asking[Doc]:
         """Raises BmcError; BmcUnsupported when there is none, or no way to tell which."""
         if self._uri is None:
-            self._uri = self._choose(tree)
-        return tree.read(self._uri)
+            self._uri = yield from self._choose(tree)
+        return (yield from tree.read(self._uri))
 
-    def managers(self, tree: Tree) -> list[Doc]:
+    def managers(self, tree: Tree) -> Asking[list[Doc]]:
         """The managers of this host's system, or all. Unreadable ones are left out; raises BmcError if none is left."""
         try:
-            found = self.system(tree).links("Links", "ManagedBy")
+            found = (yield from self.system(tree)).links("Links", "ManagedBy")
         except BmcUnsupported:  # which system cannot be told; whose BMC this is still can
             found = ()
-        collection = tree.read(ROOT).link("Managers")
-        return _readable(tree, found or (tree.members(collection) if collection else ()))
+        if not found:
+            collection = (yield from tree.read(ROOT)).link("Managers")
+            found = (yield from tree.members(collection)) if collection else ()
+        return (yield from readable(tree, found))
 
-    def quirks(self, tree: Tree) -> Quirks:
+    def quirks(self, tree: Tree) -> Asking[Quirks]:
         if self._quirks is None:
-            vendor, model = self._make(tree)
+            vendor, model = yield from self.make(tree)
             firmware = ""
             if quirks.needs_firmware(vendor, model):
-                firmware = next((m.text("FirmwareVersion") for m in self.managers(tree)), "")
+                firmware = next((m.text("FirmwareVersion") for m in (yield from self.managers(tree))), "")
             self._quirks = quirks.find(vendor, model, firmware)
         return self._quirks
 
-    def _make(self, tree: Tree) -> tuple[str, str]:
-        """GB200's host system says neither who made it nor what it is; its service root does."""
-        system, root = self.system(tree), tree.read(ROOT)
-        return system.text("Manufacturer") or root.text("Vendor"), system.text("Model") or root.text("Product")
+    def make(self, tree: Tree) -> Asking[tuple[str, str]]:
+        """(vendor, model). GB200's host system says neither who made it nor what it is; its service root does."""
+        if self._make is not None:
+            return self._make
+        system = yield from self.system(tree)
+        vendor, model = system.text("Manufacturer"), system.text("Model")
+        if not vendor or not model:
+            root = yield from tree.read(ROOT)
+            vendor, model = vendor or root.text("Vendor"), model or root.text("Product")
+        return vendor, model
 
-    def identity(self, tree: Tree) -> SystemIdentity:
-        system = self.system(tree)
-        vendor, model = self._make(tree)
-        serial = system.text(self.quirks(tree).serial_from) or system.text("SerialNumber")
+    def identity(self, tree: Tree, *, nics: bool = True) -> Asking[SystemIdentity]:
+        """Without `nics` their addresses are Unknown: each costs a request."""
+        system = yield from self.system(tree)
+        vendor, model = yield from self.make(tree)
+        serial = system.text((yield from self.quirks(tree)).serial_from) or system.text("SerialNumber")
+        macs: tuple[str, ...] | Unknown = Unknown(Reason.not_read, "the interfaces were not asked for", system.uri)
+        if nics:
+            macs = yield from self._macs(tree, system)
         return SystemIdentity(
             system_id=system.text("Id") or uris.last(system.uri),
             uri=system.uri,
@@ -74,40 +94,42 @@ class Service:
             bios_version=system.text("BiosVersion"),
             hostname=system.text("HostName"),
             asset_tag=system.text("AssetTag"),
-            nics=self._macs(tree, system),
+            nics=macs,
         )
 
-    def _macs(self, tree: Tree, system: Doc) -> tuple[str, ...] | Unknown:
+    def _macs(self, tree: Tree, system: Doc) -> Asking[tuple[str, ...] | Unknown]:
         uri = system.link("EthernetInterfaces")
         if not uri:
             return Unknown(Reason.not_modelled, "the system has no EthernetInterfaces", system.uri)
         try:
-            found = [mac(doc) for doc in _readable(tree, tree.members(uri))]
+            found = [mac(doc) for doc in (yield from readable(tree, (yield from tree.members(uri))))]
         except BmcError as exc:
             return unknown(exc, uri)
         return tuple(dict.fromkeys(m for m in found if m))
 
-    def _choose(self, tree: Tree) -> str:
-        members = tree.members(tree.read(ROOT).link("Systems") or f"{ROOT}Systems")
+    def _choose(self, tree: Tree) -> Asking[str]:
+        root = yield from tree.read(ROOT)
+        members = yield from tree.members(root.link("Systems") or f"{ROOT}Systems")
         self.systems = tuple(uris.last(m) for m in members)
         named = ", ".join(self.systems) or "none"
         if self._wanted:
             found = [m for m in members if uris.last(m).casefold() == self._wanted.casefold()]
             if len(found) != 1:
                 raise BmcUnsupported(
-                    f"{self.connector.base} has no system {self._wanted!r}; it has {named}",
+                    f"{self._where} has no system {self._wanted!r}; it has {named}",
                     hint="correct `system:` in the host document",
                 )
             return found[0]
         if len(members) <= 1:
             if not members:
-                raise BmcUnsupported(f"{self.connector.base} lists no system")
+                raise BmcUnsupported(f"{self._where} lists no system")
             return members[0]
         # GB200: the host, and HGX_Baseboard_0 which is its GPU board and has neither BIOS nor a power switch.
-        real = [d.uri for d in _readable(tree, members) if d.link("Bios") and d.has("Actions", RESET, "target")]
+        docs = yield from readable(tree, members)
+        real = [d.uri for d in docs if d.link("Bios") and d.has("Actions", RESET, "target")]
         if len(real) != 1:
             raise BmcUnsupported(
-                f"{self.connector.base} has several systems ({named}), and which is this host cannot be told",
+                f"{self._where} has several systems ({named}), and which is this host cannot be told",
                 hint="name it in the host document, `system: ID`",
             )
         return real[0]
@@ -119,15 +141,40 @@ def mac(interface: Doc) -> str:
     return text if _MAC.match(text) and text != "00:00:00:00:00:00" else ""
 
 
-def _readable(tree: Tree, found: tuple[str, ...]) -> list[Doc]:
+def readable(tree: Tree, found: tuple[str, ...]) -> Asking[list[Doc]]:
     """Those that can be read; one bad member must not lose the others. Raises when there are some and none can."""
     docs: list[Doc] = []
     trouble: BmcError | None = None
     for uri in found:
         try:
-            docs.append(tree.read(uri))
+            docs.append((yield from tree.read(uri)))
         except BmcError as exc:
             trouble = exc
     if trouble is not None and not docs:
         raise trouble
     return docs
+
+
+class Connected(Service):
+    """A service over a blocking connector: `tree = service.tree()`, `system = service.run(service.system(tree))`."""
+
+    def __init__(self, connector: Connector, wanted: str | None) -> None:
+        super().__init__(connector.base, wanted)
+        self.connector = connector
+
+    def tree(self) -> Tree:
+        """A fresh view of the BMC: what one tree has read it does not read again."""
+        return Tree()
+
+    def run(self, reader: Asking[T], *, patience: float | None = None) -> T:
+        """Raises what the reader raises."""
+        return drive(reader, lambda ask: fetch(self.connector, ask, patience=patience))
+
+
+def fetch(connector: Connector, ask: Ask, *, patience: float | None = None) -> Reply:
+    """One answer, with what went wrong inside it."""
+    try:
+        answer = connector.get(ask.path, patience=patience)
+    except BmcError as exc:
+        return Reply(0, error=exc)
+    return Reply(answer.status_code, answer.headers, answer.content, uri=answer.url, at=time.time())

@@ -17,8 +17,9 @@ import sushy.exceptions
 
 from metalimmu.bmc import answers, tasks, uris
 from metalimmu.bmc.answers import Answer
-from metalimmu.bmc.connector import READS, Connector
+from metalimmu.bmc.connector import Connector
 from metalimmu.bmc.document import Doc
+from metalimmu.bmc.retries import READS
 from metalimmu.errors import BmcBroken, BmcError, BmcUnsupported
 
 NO_RAISE = frozenset(range(300, 600))

@@ -12,8 +12,6 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Self
 
 import requests
@@ -23,11 +21,14 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
 
-from metalimmu import log
 from metalimmu.bmc.answers import Answer
-from metalimmu.bmc.unknown import BmcTimeout
+from metalimmu.bmc.tls import context_and_pin as _context_and_pin
+from metalimmu.bmc.tls import say_once as _say_once
+from metalimmu.bmc.unknown import BmcTimeout, NotSent
 from metalimmu.desired.types import Tls
 from metalimmu.errors import BmcBroken, BmcCertificateError, BmcError, BmcUnreachable, UsageError
+
+__all__ = ["IDLE", "LARGEST_BODY", "WHOLE", "NotSent", "Transport"]
 
 LARGEST_BODY = 32 << 20  # HPE's attribute registries have 5 MB
 IDLE = 4.0
@@ -35,12 +36,6 @@ IDLE = 4.0
 
 WHOLE = 4
 """How many read timeouts a whole answer may take."""
-
-LOG = log.get("bmc")
-
-
-class NotSent(BmcUnreachable):
-    """Not a byte of the request has left us: it is safe to send it again, whatever it is."""
 
 
 class Transport:
@@ -65,6 +60,8 @@ class Transport:
         self._session.proxies = {"http": proxy, "https": proxy} if proxy else {}
         if base.startswith("https:"):
             self._adapter = _Adapter(*_context_and_pin(tls or Tls(), base))
+            if not (tls or Tls()).verify:  # said aloud once, not for each request
+                urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         else:
             self._adapter = _Adapter(None, None)
             _say_once(f"{base}: the BMC is spoken to in the clear; anybody on that network reads the password")
@@ -210,53 +207,6 @@ def _pools(live: list[Any]) -> dict[str, type[HTTPConnectionPool]]:
         ConnectionCls = Secure
 
     return {"http": PlainPool, "https": SecurePool}
-
-
-def _context_and_pin(tls: Tls, base: str) -> tuple[ssl.SSLContext, str | None]:
-    if tls.fingerprint:
-        pin = tls.fingerprint.replace(":", "").strip().lower()
-        if len(pin) != 64:
-            raise UsageError(f"{base}: tls.fingerprint is not a SHA-256 (64 hex digits): {tls.fingerprint!r}")
-        # Not a verifying context as well: urllib3 turns check_hostname off in the context it checks a pin with, and
-        # ours are shared.
-        return _unverified(), pin
-    if tls.verify:
-        return _verifying(tls.ca, _stamp(tls.ca)), None
-    _say_once(f"{base}: the BMC's certificate is not verified (tls.verify is false); set tls.fingerprint or tls.ca")
-    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # said aloud once, not for each request
-    return _unverified(), None
-
-
-def _stamp(ca: str | None) -> float:
-    """A changed CA file makes a new context."""
-    try:
-        return Path(ca).stat().st_mtime if ca else 0.0
-    except OSError as exc:
-        raise UsageError(f"tls.ca {ca} cannot be read: {exc.strerror}") from exc
-
-
-@lru_cache(maxsize=32)
-def _verifying(ca: str | None, _stamp: float) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except ssl.SSLError as exc:
-        raise UsageError(f"tls.ca {ca} is no PEM file of certificates: {exc}") from exc
-
-
-@lru_cache(maxsize=1)
-def _unverified() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    # BMCs of 2015 have RSA keys of 1024 bits, which Debian's default level refuses. Here the pin tells who it is,
-    # or the operator has said that nothing does.
-    context.set_ciphers("DEFAULT:@SECLEVEL=1")
-    return context
-
-
-@lru_cache(maxsize=4096)
-def _say_once(text: str) -> None:
-    LOG.warning("%s", text)
 
 
 def _chain(exc: BaseException) -> list[BaseException]:

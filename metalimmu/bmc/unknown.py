@@ -25,12 +25,26 @@ _REASONS: tuple[tuple[type[BmcError], Reason], ...] = (
 )
 
 
+class NotSent(BmcUnreachable):
+    """Not a byte of the request has left us: it is safe to send it again, whatever it is."""
+
+
 class BmcTimeout(BmcUnreachable):
     """No answer in time, from a BMC that did take the connection."""
 
 
+class Hindered(BmcError):
+    """What is asked for depends on something that is unknown itself; its reason is `why`."""
+
+    def __init__(self, why: Unknown) -> None:
+        super().__init__(why.detail or str(why.reason))
+        self.why = why
+
+
 def unknown(exc: Exception, source: str = "") -> Unknown:
     """Any exception becomes an Unknown; one that is not a BmcError is a fault of ours in reading an odd answer."""
+    if isinstance(exc, Hindered):
+        return exc.why
     if isinstance(exc, BmcTimeout):
         return Unknown(Reason.timeout, str(exc), source)
     for kind, reason in _REASONS:

@@ -129,11 +129,12 @@ def test_addresses_that_are_none(address: str) -> None:
     assert "pw" not in str(caught.value)
 
 
-@pytest.mark.parametrize("scheme", ["ipmi", "redfish-raw+https"])
-def test_drivers_that_come_later(scheme: str) -> None:
-    with pytest.raises(BmcUnsupported, match="later version") as caught:
-        connect(Address(bmc=f"{scheme}://10.0.0.1"))
-    assert "redfish+https" in caught.value.hint
+@pytest.mark.parametrize(
+    ("scheme", "driver"), [("redfish+https", "redfish"), ("redfish-raw+https", "redfish-raw"), ("ipmi", "ipmi")]
+)
+def test_the_scheme_names_the_driver(scheme: str, driver: str) -> None:
+    with connect(Address(bmc=f"{scheme}://10.0.0.1")) as bmc:
+        assert bmc.driver == driver
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "https://10.0.0.1", "telnet://10.0.0.1"])

@@ -8,15 +8,17 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redfish_server import PASSWORD, USER, RedfishServer, small_tree
+from redfish_server import PASSWORD, USER, RedfishServer, certificate, small_tree
 from subjects import Subject
 
 from metalimmu.bmc import fake_machines
 from metalimmu.bmc.connect import Address, connect
+from metalimmu.desired.types import Tls
 from metalimmu.errors import BmcError
 from metalimmu.observed.machine import Machine
 
@@ -39,7 +41,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(
-    params=["fake", "fake-file", *SERVERS, pytest.param("sushy-emulator", marks=pytest.mark.emulator)],
+    params=["fake", "fake-file", *SERVERS, "redfish-raw", pytest.param("sushy-emulator", marks=pytest.mark.emulator)],
 )
 def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
     monkeypatch.setenv("CONFORMANCE_USERNAME", USER)
@@ -60,16 +62,24 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
                     yield Subject(f"redfish+http://127.0.0.1:{port}", None, url=url, boots_for_real=False, patient=30.0)
                 finally:
                     process.terminate()
+    elif request.param == "redfish-raw":
+        with certificate(tmp_path) as (tls, _, pin), RedfishServer(small_tree(), tls=tls) as server:
+            address = server.address.replace("redfish+", "redfish-raw+")
+            yield replace(_redfish(server), address=address, tls=Tls(fingerprint=pin))
     else:
         options = dict(SERVERS[request.param])
         with RedfishServer(options.pop("tree")(), **options) as server:
-            yield Subject(
-                server.address,
-                "env:CONFORMANCE",
-                writes=lambda: len(server.writes),
-                sessions=lambda: len(server.sessions),
-                logins=lambda: len(server.logins),
-            )
+            yield _redfish(server)
+
+
+def _redfish(server: RedfishServer) -> Subject:
+    return Subject(
+        server.address,
+        "env:CONFORMANCE",
+        writes=lambda: len(server.writes),
+        sessions=lambda: len(server.sessions),
+        logins=lambda: len(server.logins),
+    )
 
 
 def _fake(address: str) -> Subject:

@@ -63,10 +63,11 @@ class RedfishServer:
     faults: list[Planned] = field(default_factory=list)
     _serial: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     release: threading.Event = field(default_factory=threading.Event)
+    host: str = "127.0.0.1"  # 0.0.0.0: all of 127.0.0.0/8, each address another BMC
 
     def __post_init__(self) -> None:
         self.lock = threading.RLock()
-        self.http = _Http(("127.0.0.1", 0), Handler)
+        self.http = _Http((self.host, 0), Handler)
         self.http.service = self
         self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
 

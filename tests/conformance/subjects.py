@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from metalimmu.bmc.connect import Address, connect
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.ports import Bmc
+from metalimmu.desired.types import Tls
 
 
 @dataclass
@@ -27,13 +28,15 @@ class Subject:
     logins: Callable[[], int] | None = None
     url: str = "http://127.0.0.1:8080/m/0123456789abcdef/boot.iso"
     boots_for_real: bool = True  # does a boot use up Once? is it Once at all?
+    tls: Tls = field(default_factory=Tls)
     patient: float = 5.0  # seconds in which a power change shows
 
     def open(self, **more: Any) -> Bmc:
         mode = more.pop("mode", "read-write")
         login = more.pop("credentials", self.login)
         ledger = more.pop("ledger", None) or MemoryLedger()
-        return connect(Address(bmc=self.address, credentials=login, mode=mode), ledger=ledger, patience=5.0, **more)
+        target = Address(bmc=self.address, credentials=login, mode=mode, tls=self.tls)
+        return connect(target, ledger=ledger, patience=5.0, **more)
 
     def wait(self, what: Callable[[], bool]) -> None:
         deadline = time.monotonic() + self.patient

@@ -9,9 +9,11 @@ from subjects import Subject
 
 from metalimmu.bmc import ports
 from metalimmu.bmc.fake import FakeBmc
+from metalimmu.bmc.ipmi import IpmiBmc
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.ports import Bmc
 from metalimmu.bmc.redfish import RedfishBmc
+from metalimmu.bmc.redfish_raw import RawRedfishBmc
 from metalimmu.errors import BmcLoginRefused, BmcReadOnly, BmcRefused, LeaseLost
 from metalimmu.observed.types import BootEnabled, BootMode, BootTarget, MediaSlot, PowerAction, PowerState, Unknown
 
@@ -24,7 +26,7 @@ def slot(bmc: Bmc, ident: str) -> MediaSlot:
     return next(s for s in bmc.media() if s.id == ident)
 
 
-@pytest.mark.parametrize("driver", [FakeBmc, RedfishBmc])
+@pytest.mark.parametrize("driver", [FakeBmc, RedfishBmc, RawRedfishBmc, IpmiBmc])
 @pytest.mark.parametrize("port", [ports.Power, ports.Override, ports.VirtualMedia, ports.InventoryReader, ports.Bmc])
 def test_signatures_are_those_of_the_ports(driver: type, port: type) -> None:
     for name, wanted in vars(port).items():
