@@ -1,7 +1,8 @@
-"""Names of runs: short, and sorted by time."""
+"""Names of runs and scans: short, and sorted by time."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 
@@ -11,6 +12,27 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u, so
 def run_id(now: float | None = None) -> str:
     """`r-20261120-` and nine characters: the millisecond of the day, then chance."""
     return _name("r", now)
+
+
+def scan_id(now: float | None = None) -> str:
+    """`s-20261120-` and nine characters, like a run's."""
+    return _name("s", now)
+
+
+def rollout_id(now: float | None = None) -> str:
+    """`o-20261120-` and nine characters, like a run's."""
+    return _name("o", now)
+
+
+def freeze_id(now: float | None = None) -> str:
+    return _name("f", now)
+
+
+def attempt_id(rollout: str, host: str, attempt: int) -> str:
+    """The run of a rollout's host, always the same one: whoever starts it again after a crash starts nothing twice."""
+    digest = hashlib.sha256(f"{rollout}\0{host}\0{attempt}".encode()).digest()
+    day = rollout.split("-")[1]
+    return f"r-{day}-{_base32(int.from_bytes(digest[:8]), 12)}"
 
 
 def _name(kind: str, now: float | None) -> str:

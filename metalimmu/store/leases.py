@@ -11,10 +11,12 @@ import time
 import msgspec
 
 from metalimmu.errors import LeaseHeld, LeaseLost
-from metalimmu.store.records import LeaseRecord
+from metalimmu.store.facts import floor
+from metalimmu.store.records import FINAL, LeaseRecord
 from metalimmu.store.rows import Rows
 
 LEASES = Rows(LeaseRecord, "leases", ("host",))
+UNUSED = 30.0  # seconds after which a lease that has no run was left by a crash
 
 
 def acquire(conn: sqlite3.Connection, host: str, run: str, holder: str, now: float) -> int:
@@ -46,6 +48,16 @@ def release(conn: sqlite3.Connection, host: str, run: str, fence: int | None) ->
         LEASES.update(conn, (host,), {"run": None, "holder": ""})
 
 
+def release_dead(conn: sqlite3.Connection, host: str, now: float) -> None:
+    """A crash between lease and run, or between a run's end and its release, leaves a lease that nobody uses."""
+    lease = LEASES.get(conn, host)
+    if lease is None or lease.run is None:
+        return
+    row = conn.execute("SELECT status FROM runs WHERE id = ?", (lease.run,)).fetchone()
+    if row[0] in FINAL if row else now - lease.since > UNUSED:
+        release(conn, host, lease.run, None)
+
+
 def held(lease: LeaseRecord) -> LeaseHeld:
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(lease.since))
     return LeaseHeld(
@@ -65,7 +77,7 @@ def lost(host: str, lease: LeaseRecord | None, what: str) -> LeaseLost:
 
 def _give(conn: sqlite3.Connection, before: LeaseRecord | None, wanted: LeaseRecord) -> int:
     """The row is never deleted, so the fence survives every release."""
-    fence = before.fence + 1 if before else 1
+    fence = max(before.fence if before else 0, floor(conn)) + 1
     if before is None:
         LEASES.insert(conn, msgspec.structs.replace(wanted, fence=fence))
     else:

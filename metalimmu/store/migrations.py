@@ -156,3 +156,182 @@ def m004_history(db: Any) -> None:
     db["observations"].create({"id": int, "host": str, "kind": str, "data": str, "at": float, "seen": float}, pk="id")
     db["observations"].create_index(["host", "kind", "id"])
     db["logins"].create({"bmc": str, "version": str, "at": float}, pk=("bmc", "version"))
+
+
+@migrations()
+def m005_scans(db: Any) -> None:
+    """Values and findings as changes over time. Names and texts are interned: a fleet says the same few words.
+
+    `value_now` and `value_log` have the same columns; a value that changed moves to the log. `before_seen` is when the
+    value before it was last seen; null: nothing was known before. `value` null: the setting is not there.
+    """
+    db["scans"].create(
+        {
+            "id": str,
+            "trigger": str,
+            "scope": str,
+            "hosts": int,
+            "hosts_digest": str,
+            "created": float,
+            "finished": float,
+            "counts": str,
+            "summary": str,
+        },
+        pk="id",
+    )
+    for sql in (
+        "CREATE TABLE scan_lists (digest TEXT PRIMARY KEY, hosts BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE scan_done (scan TEXT, host TEXT, PRIMARY KEY (scan, host)) WITHOUT ROWID",
+        """CREATE TABLE scan_hosts (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, read_at REAL, tried_at REAL,
+           streak INTEGER NOT NULL DEFAULT 0, failure TEXT, values_digest BLOB, findings_digest BLOB,
+           state TEXT NOT NULL DEFAULT 'unknown', about TEXT NOT NULL DEFAULT '{}', stale TEXT)""",
+        "CREATE TABLE settings (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL)",
+        "CREATE TABLE texts (id INTEGER PRIMARY KEY, text TEXT UNIQUE NOT NULL)",
+        """CREATE TABLE value_now (host INTEGER, setting INTEGER, since REAL, before_seen REAL, value INTEGER,
+           PRIMARY KEY (host, setting)) WITHOUT ROWID""",
+        """CREATE TABLE value_log (host INTEGER, setting INTEGER, since REAL, before_seen REAL, value INTEGER,
+           PRIMARY KEY (host, setting, since)) WITHOUT ROWID""",
+        "CREATE INDEX value_now_changed ON value_now (since) WHERE before_seen IS NOT NULL",
+        "CREATE INDEX value_log_changed ON value_log (since) WHERE before_seen IS NOT NULL",
+        """CREATE TABLE findings (id INTEGER PRIMARY KEY, host INTEGER, setting INTEGER, word TEXT, expected INTEGER,
+           actual INTEGER, reason INTEGER, source INTEGER, severity TEXT, owner INTEGER, profile INTEGER,
+           first_seen REAL, seen REAL)""",
+        "CREATE INDEX findings_host ON findings (host)",
+        "CREATE INDEX findings_drift ON findings (word, id) WHERE word <> 'match'",
+        """CREATE TABLE findings_log (id INTEGER PRIMARY KEY, host INTEGER, setting INTEGER, word TEXT, expected INTEGER,
+           actual INTEGER, reason INTEGER, source INTEGER, severity TEXT, owner INTEGER, profile INTEGER,
+           first_seen REAL, seen REAL, fixed_at REAL, ended TEXT)""",
+        "CREATE INDEX findings_log_host ON findings_log (host, setting)",
+        "CREATE INDEX findings_log_fixed ON findings_log (fixed_at) WHERE word <> 'match'",
+        """CREATE TABLE blames (host TEXT, setting TEXT, at REAL, kind TEXT, who TEXT, what TEXT, why TEXT, entries TEXT,
+           PRIMARY KEY (host, setting, at)) WITHOUT ROWID""",
+        "CREATE TABLE bmc_memory (vendor TEXT, model TEXT, firmware TEXT, data TEXT, PRIMARY KEY (vendor, model, firmware)) WITHOUT ROWID",
+        "CREATE TABLE registries (vendor TEXT, model TEXT, bios TEXT, at REAL, data BLOB, PRIMARY KEY (vendor, model, bios)) WITHOUT ROWID",
+    ):
+        db.execute(sql)
+
+
+@migrations()
+def m020_triggers(db: Any) -> None:
+    db["schedules"].create(
+        {"name": str, "definition": str, "since": float, "paused": str, "paused_by": str, "paused_at": float}, pk="name"
+    )
+    db["turns"].create(
+        {
+            "schedule": str,
+            "due": float,
+            "begins": float,
+            "ends": float,
+            "closes": float,
+            "claimed": float,
+            "claimed_by": str,
+            "scan": str,
+            "finished": float,
+            "error": str,
+        },
+        pk=("schedule", "due"),
+    )
+    db["alert_states"].create(
+        {
+            "alert": str,
+            "cause": str,
+            "kind": str,
+            "since": float,
+            "revision": int,
+            "about": str,
+            "hosts": str,
+            "was": int,
+        },
+        pk=("alert", "cause"),
+    )
+    db["alert_number"].insert({"number": 0})
+    db["outbox"].create(
+        {
+            "id": int,
+            "key": str,
+            "alert": str,
+            "kind": str,
+            "body": str,
+            "created": float,
+            "attempts": int,
+            "next_at": float,
+            "held_until": float,
+            "sent": float,
+            "dropped": float,
+            "error": str,
+        },
+        pk="id",
+    )
+    db["outbox"].create_index(["key"], unique=True)
+    db["outbox"].create_index(["sent", "dropped", "next_at"])
+
+
+@migrations()
+def m030_rollouts(db: Any) -> None:
+    db["rollouts"].create(
+        {
+            "id": str,
+            "verb": str,
+            "state": str,
+            "reason": str,
+            "options": str,
+            "by": str,
+            "plan_digest": str,
+            "created": float,
+            "finished": float,
+        },
+        pk="id",
+    )
+    db["rollouts"].create_index(["state", "created"])
+    db["rollout_hosts"].create(
+        {
+            "rollout": str,
+            "host": str,
+            "seq": int,
+            "wave": int,
+            "pool": str,
+            "state": str,
+            "since": float,
+            "after": float,
+            "run": str,
+            "attempt": int,
+            "reason": str,
+            "image": str,
+            "digest": str,
+            "before_image": str,
+            "before_digest": str,
+            "soak": float,
+            "forgiven": int,
+        },
+        pk=("rollout", "host"),
+    )
+    db["rollout_hosts"].create_index(["rollout", "state", "wave"])
+    db["rollout_hosts"].create_index(["rollout", "wave"])
+    db["freezes"].create(
+        {
+            "id": str,
+            "reason": str,
+            "by": str,
+            "selector": str,
+            "since": float,
+            "until": float,
+            "ended": float,
+            "ended_by": str,
+        },
+        pk="id",
+    )
+    db["hosts"].add_column("settles", float)
+    db.execute("CREATE INDEX leases_held ON leases (host) WHERE run IS NOT NULL")
+
+
+@migrations()
+def m040_facts(db: Any) -> None:
+    """`facts`: what the store knows of itself. `superseded`: a newer fence than ours that a machine has seen."""
+    db["facts"].create({"key": str, "value": str}, pk="key")
+    db["deployments"].add_column("superseded", int)
+
+
+@migrations()
+def m050_health(db: Any) -> None:
+    """`health`: what the site's checks said of a host; see records.HealthRecord."""
+    db["hosts"].add_column("health", str)

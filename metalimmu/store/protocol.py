@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
+from metalimmu.store.facts import FactStore
+from metalimmu.store.protocol_rollouts import Guarding, RolloutStore
+from metalimmu.store.protocol_triggers import TriggerStore
 from metalimmu.store.records import (
     DeploymentRecord,
     EventRecord,
@@ -22,6 +25,8 @@ from metalimmu.store.records import (
     StepRecord,
     WorkerRecord,
 )
+from metalimmu.store.rollout_records import Place
+from metalimmu.store.scan_protocol import ScanStore
 from metalimmu.wire.messages import Progress
 
 Secret = Literal["agent", "proof", "media", "chunk"]
@@ -50,7 +55,17 @@ class Beat(Protocol):
     def log(self) -> tuple[str, ...]: ...
 
 
-class Store(Protocol):
+class Store(ScanStore, FactStore, Protocol):
+    @property
+    def triggers(self) -> TriggerStore:
+        """Schedules, alerts and their outbox."""
+        ...
+
+    @property
+    def rollouts(self) -> RolloutStore:
+        """Runs over many hosts, and freezes."""
+        ...
+
     def close(self) -> None: ...
 
     # hosts
@@ -161,9 +176,25 @@ class Store(Protocol):
         ...
 
     # leases
-    def acquire_lease(self, host: str, run: str, holder: str) -> int:
+    def admit(
+        self,
+        run: RunRecord,
+        holder: str,
+        *,
+        guard: Guarding | None = None,
+        place: Place | None = None,
+    ) -> RunRecord:
+        """Ask the guard, give the lease, add the run, and set fields of its host in its rollout: all of it, or nothing.
+        A run that is there already is returned. Raises LeaseHeld, what `guard` raises, and GuardRefused where its place
+        in the rollout is not what the caller thinks.
+        """
+        ...
+
+    def acquire_lease(self, host: str, run: str, holder: str, *, guard: Guarding | None = None) -> int:
         """The fence: greater than every earlier one of this host, for ever. Raises LeaseHeld, which names run, holder
         and since. The same run and holder get the fence they have; the same run with another holder takes over.
+        `guard` sees the store as it is in this transaction, before the lease; with one, a lease that a crash has left
+        is taken over.
         """
         ...
 

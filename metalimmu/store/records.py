@@ -34,12 +34,23 @@ class ErrorText(Record, frozen=True, kw_only=True):
     at: float = 0.0
 
 
+class HealthRecord(Record, frozen=True, kw_only=True):
+    """What the site's health checks said of a host after its last reimage."""
+
+    word: str  # healthy | unhealthy
+    why: str
+    at: float
+    run: str | None = None
+    checks: list[dict[str, Any]] = []
+
+
 class HostRecord(Record, frozen=True, kw_only=True):
     name: str
     state: State = State.enrolled
     proof: Proof = Proof.unproven
     proof_evidence: dict[str, Any] = {}
     proven_at: float | None = None
+    health: HealthRecord | None = None  # None: its pool and role check none, or nobody has looked yet
     image: str | None = None  # name@version that is, or was last known to be, on the disk
     digest: str | None = None  # sha256:...
     previous_image: str | None = None  # what `rollback` goes back to
@@ -49,6 +60,7 @@ class HostRecord(Record, frozen=True, kw_only=True):
     error: ErrorText | None = None
     quarantine: Quarantine | None = None
     maintenance: str | None = None  # the reason, while it lasts
+    settles: float | None = None  # just restarted: until then it is not counted as active
     efi_entries: tuple[str, ...] = ()  # descriptions of the boot entries that we made
     updated: float = 0.0
 
@@ -159,6 +171,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     chunk_bytes: int = 0
     created: float = 0.0
     ended: float | None = None
+    superseded: int | None = None  # a fence above ours that the machine has seen: another controller has it
 
     @property
     def digest(self) -> str:

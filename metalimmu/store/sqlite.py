@@ -11,9 +11,12 @@ from typing import Any
 import msgspec
 
 from metalimmu.errors import NotFound, StoreError
-from metalimmu.store import changes, leases
+from metalimmu.store import changes, leases, rollouts
 from metalimmu.store.database import BUSY, Database
+from metalimmu.store.facts import SqliteFacts
+from metalimmu.store.interned import Words
 from metalimmu.store.protocol import Beat, Secret
+from metalimmu.store.protocol_rollouts import Guarding
 from metalimmu.store.records import (
     DeploymentRecord,
     EventRecord,
@@ -27,7 +30,10 @@ from metalimmu.store.records import (
     StepRecord,
     WorkerRecord,
 )
+from metalimmu.store.rollout_records import Place
 from metalimmu.store.rows import R, Rows
+from metalimmu.store.scan_reads import SqliteScanReads
+from metalimmu.store.triggers import SqliteTriggers
 
 HOSTS = Rows(HostRecord, "hosts", ("name",))
 RUNS = Rows(RunRecord, "runs", ("id",))
@@ -46,17 +52,20 @@ _SECRET_COLUMN: dict[Secret, str] = {
 }
 
 
-class SqliteStore:
+class SqliteStore(SqliteScanReads, SqliteFacts):
     """Opens or makes the file and brings its tables up to date. Raises StoreError."""
 
     def __init__(self, path: Path, *, busy: float = BUSY, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._words = Words()
         self._db = Database(path, busy=busy)
         try:
             _migrate(self._db, path)
         except BaseException:
             self._db.close()
             raise
+        self.triggers = SqliteTriggers(self._db, clock)
+        self.rollouts = rollouts.SqliteRollouts(self._db, clock)
 
     def close(self) -> None:
         self._db.close()
@@ -243,9 +252,37 @@ class SqliteStore:
 
     # leases
 
-    def acquire_lease(self, host: str, run: str, holder: str) -> int:
+    def admit(
+        self,
+        run: RunRecord,
+        holder: str,
+        *,
+        guard: Guarding | None = None,
+        place: Place | None = None,
+    ) -> RunRecord:
         with self._db.write() as conn:
-            return leases.acquire(conn, host, run, holder, self._clock())
+            there = RUNS.get(conn, run.id)
+            if there is not None:
+                return there
+            self._acquire(conn, run.host, run.id, holder, guard)
+            RUNS.insert(conn, run)
+            if place is not None:
+                rollouts.take_place(conn, place, run.host, self._clock())
+            return run
+
+    def acquire_lease(self, host: str, run: str, holder: str, *, guard: Guarding | None = None) -> int:
+        with self._db.write() as conn:
+            return self._acquire(conn, host, run, holder, guard)
+
+    def _acquire(self, conn: sqlite3.Connection, host: str, run: str, holder: str, guard: Guarding | None) -> int:
+        now = self._clock()
+        if guard is None:
+            return leases.acquire(conn, host, run, holder, now)
+        leases.release_dead(conn, host, now)
+        seen = rollouts.standing(conn, now)
+        fence = leases.acquire(conn, host, run, holder, now)  # first: whose host it is says more than a guard
+        guard(seen)
+        return fence
 
     def take_over(self, host: str, run: str, holder: str) -> int:
         with self._db.write() as conn:
