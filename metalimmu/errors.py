@@ -13,6 +13,7 @@
     │   ├── BmcBusy                429, 500, 502, 503, 504                             (retry)
     │   ├── BmcCertificateError    TLS: wrong CA, wrong name, wrong fingerprint
     │   ├── BmcLoginRefused        401, also after one fresh session
+    │   │   └── ScanStopped          not asked: too many logins of this scan were refused
     │   ├── BmcNotPermitted        403
     │   ├── BmcReadOnly            the site's mode forbids the write; nothing was sent
     │   ├── BmcUnsupported         the BMC has no such thing
@@ -38,9 +39,16 @@
     │   ├── LeaseLost              our fencing token is no longer the newest
     │   ├── HostProtected
     │   └── ReadOnlyMode
+    ├── PlanError                a saved plan that cannot be used: not whole, changed, of another site, expired
+    │   ├── PlanDiffers            hosts or documents are not as they were planned; .problems has every difference
+    │   └── NotApproved            signatures are missing, or do not count; .problems says which and why
     ├── StepFailed               a step ended without its effect
-    │   └── StepTimeout
+    │   ├── StepTimeout
+    │   ├── HookFailed             a site's hook said no, or could not be asked
+    │   └── Unhealthy              proven, and a health check did not become or stay good
     ├── ListenError              an address or port that we cannot listen on
+    ├── AlertError               an alert that a receiver did not take                 (retried from the outbox)
+    ├── BackupError              a backup that cannot be made, read, or be restored here
     ├── StoreError               locked, full, or newer than this program
     └── LabError
 
@@ -118,6 +126,10 @@ class BmcCertificateError(BmcError):
 
 class BmcLoginRefused(BmcError):
     default_hint = "correct the credentials; these are not tried again, so that no account is locked (`power status HOST --retry-login` does)"
+
+
+class ScanStopped(BmcLoginRefused):
+    default_hint = "correct the credentials, then scan again; no host is asked twice with the same ones"
 
 
 class BmcNotPermitted(BmcError):
@@ -228,6 +240,24 @@ class ReadOnlyMode(GuardRefused):
     default_hint = "set `mode: read-write` in site.yaml or in the pool"
 
 
+class PlanError(MetalimmuError):
+    """`problems` has one line for each thing that is wrong, if there are several."""
+
+    default_hint = "make a new plan: `metalimmu plan … --out FILE`"
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class PlanDiffers(PlanError):
+    default_hint = "look at what has changed, then make a new plan: `metalimmu plan … --out FILE`"
+
+
+class NotApproved(PlanError):
+    default_hint = "`metalimmu approve FILE` signs it; `allowed_signers` of the site says whose signatures count"
+
+
 class StepFailed(MetalimmuError):
     default_hint = "see the evidence in `metalimmu run show`"
 
@@ -236,8 +266,24 @@ class StepTimeout(StepFailed):
     default_hint = "look at the machine's console; raise the limit in site.yaml if the machine is only slow"
 
 
+class HookFailed(StepFailed):
+    default_hint = "read its output in `metalimmu run show -o json`, mend the hook, and start again"
+
+
+class Unhealthy(StepFailed):
+    default_hint = "look at the service on the host; then `metalimmu prove HOST`, `rollback HOST`, or a reimage"
+
+
 class ListenError(MetalimmuError):
     default_hint = "set `listen:` in site.yaml, or stop the program that has the port: `ss -ltnp` names it"
+
+
+class AlertError(MetalimmuError):
+    default_hint = "check the receiver in `alerts:` of site.yaml, then `metalimmu alert test NAME`"
+
+
+class BackupError(MetalimmuError):
+    default_hint = "use another backup; nothing was changed"
 
 
 class StoreError(MetalimmuError):

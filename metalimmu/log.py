@@ -32,6 +32,12 @@ def secret(value: str) -> str:
     return value
 
 
+def forget(value: str) -> None:
+    """It is no secret any more (a session that has ended): a scan of a fleet must not grow the list for ever."""
+    with _LOCK:
+        _SECRETS.discard(value)
+
+
 def redact(text: str) -> str:
     with _LOCK:
         known = sorted(_SECRETS, key=len, reverse=True)

@@ -21,12 +21,23 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
     "power": ("hosts", "power", "Switch a host on or off, reset it, or ask.", "Machines"),
     "release": ("hosts", "release", "End a quarantine, as unproven.", "Machines"),
     "history": ("runs", "history", "Print what happened to a host.", "Machines"),
+    "discover": ("discover", "discover", "Find BMCs on networks, writing nothing to them.", "Machines"),
+    "scan": ("scan", "scan", "Read every BMC and say what differs, writing nothing.", "Machines"),
+    "drift": ("drift", "drift", "What differs, since when, and who did it; accept, export.", "Machines"),
+    "report": ("report", "report", "Write a report on the fleet as one HTML file.", "Machines"),
     "host": ("hosts", "host", "List, show and inspect hosts.", "Nouns"),
+    "bmc": ("bmc", "bmc", "What BMCs can do, which rights they need, record one.", "Nouns"),
+    "profile": ("profile", "profile", "Lint, capture, compare and list profiles.", "Nouns"),
     "run": ("runs", "run", "List, show, watch, cancel and resume runs.", "Nouns"),
     "image": ("image", "image", "Build, add, compare and revoke images.", "Nouns"),
     "ramdisk": ("ramdisk", "ramdisk", "Build the ramdisk that writes images.", "Nouns"),
+    "schedule": ("schedule", "schedule", "List, start, pause and resume schedules.", "Nouns"),
+    "alert": ("alert", "alert", "List, test and send alerts.", "Nouns"),
     "lab": ("lab", "lab", "A rack of virtual machines behind Redfish BMCs.", "Nouns"),
+    "serve": ("serve", "serve", "Run schedules, alerts, worker and boot service.", "Site"),
+    "metrics": ("report", "metrics", "Print metrics of the last scans for Prometheus.", "Site"),
     "init": ("site", "init", "Write a small commented site.", "Site"),
+    "import": ("imports", "import_", "Hosts from NetBox or Ansible, for review.", "Site"),
     "check": ("site", "check", "Check every document of the site.", "Site"),
     "schema": ("site", "schema", "Print the JSON Schema of a document.", "Site"),
 }
@@ -58,7 +69,8 @@ class LazyGroup(click.Group):
 def cli(site: str | None, verbose: int) -> None:  # noqa: ARG001
     """Reimage machines from immutable images through Redfish, and prove it.
 
-    Exit status: 0 done, 1 failed or declined, 2 usage or documents, 130 interrupted.
+    Exit status: 0 done, 1 failed or declined, 2 usage or documents, 3 drift, 4 more unknown hosts than allowed,
+    130 interrupted.
     """
     from metalimmu import log
 

@@ -94,13 +94,14 @@ def unhold(site: Path, name: str) -> None:
 def power(site: Path, verb: str, name: str, retry_login: bool, yes: bool, **options: Any) -> None:
     """Switch a host on or off, reset it, or ask for its power state; waits until it is so."""
     from metalimmu.service import hosts
+    from metalimmu.service.guarding import Guards, act
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
     if verb == "status":
         click.echo(f"{name}: {hosts.power_status(opened, name, retry_login=retry_login)}")
         return
-    hosts.may_switch(opened, name)
+    Guards(opened).check(act(f"power {verb}", name, options))
     if verb in ("off", "reset") and not yes:
         click.confirm(f"Power {verb} of {name}: what runs there is lost. Go on?", abort=True)
     click.echo(f"{name}: {hosts.power(opened, name, verb, **options)}")

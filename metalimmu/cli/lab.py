@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metalimmu.cli.demo import demo
+from metalimmu.cli.fleet import fleet
 from metalimmu.cli.output import emit, output_option
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ name_option = click.option("--name", default="default", show_default=True, help=
 
 @click.group()
 def lab() -> None:
-    """A rack of virtual machines, each behind a Redfish BMC of its own."""
+    """A rack of virtual machines, each behind a Redfish BMC of its own; or a fleet of BMCs without machines."""
 
 
 lab.add_command(demo)
+lab.add_command(fleet)
 
 
 @lab.command()

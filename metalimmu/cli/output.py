@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -33,6 +33,29 @@ def site_option(function: F) -> F:
     )(function)
 
 
+def optional_site_option(function: F) -> F:
+    """`--site DIR` for what works without a site too. Passed as `site`: the folder with site.yaml, or None."""
+
+    def chosen(ctx: click.Context, _param: click.Parameter, value: str | None) -> Path | None:
+        from metalimmu.errors import UsageError
+
+        given = value or ctx.find_root().params.get("site")
+        try:
+            return find_site(given)
+        except UsageError:
+            if given:
+                raise
+            return None
+
+    return click.option(
+        "--site",
+        "site",
+        metavar="DIR",
+        callback=chosen,
+        help="Folder with site.yaml, if there is one (METALIMMU_SITE).",
+    )(function)
+
+
 def find_site(given: str | None) -> Path:
     """The folder named, or the nearest one upwards that has a site.yaml. Raises UsageError."""
     from metalimmu.errors import UsageError
@@ -51,35 +74,44 @@ def find_site(given: str | None) -> Path:
 
 
 def emit(
-    rows: Sequence[dict[str, Any]], columns: Sequence[str], fmt: str, *, name: str = "name", wide: Sequence[str] = ()
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    fmt: str,
+    *,
+    name: str = "name",
+    wide: Sequence[str] = (),
+    out: TextIO | None = None,
 ) -> None:
-    """Print rows. `columns` are the table's; `wide` has more for -o wide; json and yaml print all of each row."""
+    """Print rows. `columns` are the table's; `wide` has more for -o wide; json and yaml print all of each row. `out` is
+    standard output unless given.
+    """
     from metalimmu.log import redact
 
     if fmt == "json":
-        click.echo(redact(json.dumps(list(rows), indent=2, default=str, ensure_ascii=False)))
+        click.echo(redact(json.dumps(list(rows), indent=2, default=str, ensure_ascii=False)), out)
     elif fmt == "yaml":
         import yaml
 
         click.echo(
             yaml.safe_dump(json.loads(json.dumps(list(rows), default=str)), sort_keys=False, allow_unicode=True),
+            out,
             nl=False,
         )
     elif fmt == "name":
         for row in rows:
-            click.echo(str(row[name]))
+            click.echo(str(row[name]), out)
     else:
-        _table(rows, [*columns, *(wide if fmt == "wide" else ())])
+        _table(rows, [*columns, *(wide if fmt == "wide" else ())], out or sys.stdout)
 
 
-def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
+def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], out: TextIO) -> None:
     """Plain aligned text: it can be cut and grepped, and costs nothing to import. Control characters of a BMC are made visible."""
     cells = [[_cell(row.get(c)) for c in columns] for row in rows]
     widths = [max(len(c), *(len(line[i]) for line in cells)) if cells else len(c) for i, c in enumerate(columns)]
     head = "  ".join(c.upper().replace("_", " ").ljust(w) for c, w in zip(columns, widths, strict=True)).rstrip()
-    click.echo(click.style(head, bold=True) if sys.stdout.isatty() else head)
+    click.echo(click.style(head, bold=True) if out.isatty() else head, out)
     for line in cells:
-        click.echo("  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip())
+        click.echo("  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip(), out)
 
 
 def _cell(value: Any) -> str:

@@ -130,12 +130,9 @@ def resume(site: Path, run_id: str) -> None:
 @click.option("--limit", default=200, show_default=True, help="The newest so many.")
 @output_option
 def history(site: Path, host: str, limit: int, fmt: str) -> None:
-    """Print what happened to HOST, the newest last."""
-    import msgspec
-
+    """Print what happened to HOST and what scans saw change on it, the newest last."""
+    from metalimmu.service.scans.history import history as told
     from metalimmu.service.site import OpenSite
 
-    opened = OpenSite(site)
-    opened.spec(host)
-    rows = [{**msgspec.to_builtins(e), "at": when(e.at)} for e in opened.store.history(host, limit=limit)]
+    rows = [{**r, "at": when(r["at"])} for r in told(OpenSite(site), host, limit)]
     emit(rows, ["at", "kind", "text"], fmt, name="at", wide=["run"])

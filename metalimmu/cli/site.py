@@ -60,7 +60,7 @@ def _count(number: int, noun: str) -> str:
 @click.argument("document", default="site")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it to this file.")
 def schema(document: str, out: Path | None) -> None:
-    """Print the JSON Schema of DOCUMENT: site (default), host, hosts, role, pool, holds or lock."""
+    """Print the JSON Schema of DOCUMENT: site (default), host, hosts, role, pool, profile, holds, waivers or lock."""
     from metalimmu.desired.schema import schema as schema_of
 
     text = json.dumps(schema_of(document), indent=2)

@@ -12,10 +12,11 @@ from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.render import render
 from metalimmu.desired.units import seconds
 from metalimmu.errors import ImageRevoked
+from metalimmu.service import aftermath
 from metalimmu.service.config import controller, filled, made, with_proof
 from metalimmu.service.outside import ask_ssh
 from metalimmu.store.records import DeploymentRecord
-from metalimmu.wire.messages import Assignment, Boot, RootDisk, RunTimeConfig
+from metalimmu.wire.messages import Assignment, Boot, CheckIn, RootDisk, RunTimeConfig, SystemReport
 
 if TYPE_CHECKING:
     from metalimmu.boot.ports import Deployment
@@ -133,7 +134,7 @@ class BootSide:
         ramdisk = self._site.ramdisk(plan.spec.ramdisk)
         boot = Boot(
             url=self._urls.machines.rstrip("/"),
-            token=self._key.secret("agent", deployment.id),
+            token=self._key.token("agent", deployment.id),
             pin=self._tls.pin,
             deployment=deployment.id,
             network=boot_network(plan.spec),
@@ -145,11 +146,14 @@ class BootSide:
         config = self._filled(deployment.id, record.config or made({}))
         proof = {
             "url": self._urls.machines.rstrip("/"),
-            "token": self._key.secret("proof", deployment.id),
+            "token": self._key.token("proof", deployment.id),
             "pin": self._tls.pin,
             "certificate": self._tls.pem,
         }
         return with_proof(config, proof) if record.proof_by == "report" else config
+
+    def unknown(self, deployment: str, said: SystemReport | CheckIn | None) -> str:
+        return aftermath.unknown(self._site, self, deployment, said)
 
     def _plan(self, run: str) -> Plan:
         from metalimmu.plan.types import Plan

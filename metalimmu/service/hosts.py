@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from metalimmu.desired.resolve import resolve_all
-from metalimmu.errors import BmcError, BmcUnreachable, HostProtected, IdentityMismatch, ReadOnlyMode, UsageError
+from metalimmu.errors import BmcError, BmcUnreachable, IdentityMismatch, UsageError
 from metalimmu.lifecycle import State
 from metalimmu.log import redacted
 from metalimmu.observed.types import Inventory, PowerAction, PowerState, Reason, Unknown
 from metalimmu.plan.identity import same_serial
+from metalimmu.service.guarding import act
 from metalimmu.service.runs import leased, who
 
 if TYPE_CHECKING:
     from metalimmu.bmc.ports import Bmc
-    from metalimmu.desired.types import HostSpec
     from metalimmu.service.site import OpenSite
 
 
@@ -122,12 +122,8 @@ def power_status(site: OpenSite, host: str, *, retry_login: bool = False) -> Pow
     return state
 
 
-def may_switch(site: OpenSite, host: str) -> HostSpec:
-    """Asked before a person is. Raises NotFound, ReadOnlyMode."""
-    spec = site.spec(host)
-    if spec.mode != "read-write":
-        raise ReadOnlyMode(f"{host}: mode is read-only, power is not changed")
-    return spec
+SETTLE = 300.0
+"""Seconds after a power act in which guards do not count on a machine: POST and boot."""
 
 
 _ASKED = {
@@ -144,18 +140,18 @@ def power(
     *,
     graceful: bool = False,
     allow_protected: bool = False,
+    allow_same_domain: bool = False,
     reason: str | None = None,
 ) -> PowerState:
-    """Ask for `on`, `off` or `reset`, and wait until it is so. Raises LeaseHeld while a run works on the host."""
-    spec = may_switch(site, host)
-    if spec.protected and verb != "on" and not (allow_protected and reason):
-        raise HostProtected(f"{host} is protected")
+    """Ask for `on`, `off` or `reset`, and wait until it is so. Raises GuardRefused, LeaseHeld."""
+    spec = site.spec(host)
+    options = {"allow_protected": allow_protected, "reason": reason, "allow_same_domain": allow_same_domain}
     action, wanted = _ASKED[verb]
     if graceful and verb == "off":
         action = PowerAction.graceful_shutdown
     if graceful and verb == "reset":
         action = PowerAction.graceful_restart
-    with leased(site, host, f"power {verb}"), site.connect(spec) as bmc:
+    with leased(site, host, act(f"power {verb}", host, options)), site.connect(spec) as bmc:
         seen = bmc.identity()
         if spec.serial and seen.serial and not same_serial(spec.serial, seen.serial):
             raise IdentityMismatch(f"the BMC at {spec.bmc} is of machine {seen.serial}, {host} is {spec.serial}")
@@ -163,10 +159,11 @@ def power(
         if verb == "reset" and now is PowerState.off:
             raise UsageError(f"{host} is off: there is nothing to reset", hint=f"`metalimmu power on {host}`")
         if verb == "reset" or now is not wanted:
+            site.store.update_host(host, settles=time.time() + SETTLE)  # first: we may die right after the act
             bmc.set_power(action)
             site.store.add_event(host, "power", f"{action} asked by {who()}", data={"reason": reason} if reason else {})
             now = _reached(bmc, wanted, action, spec.limits["power"])
-    site.store.update_host(host, power=str(now), power_at=time.time())
+        site.store.update_host(host, power=str(now), power_at=time.time())
     return now
 
 

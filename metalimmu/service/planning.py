@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metalimmu.desired.render import render
+from metalimmu.desired.hook_words import health_line, hook_line, secret_names, texts
+from metalimmu.desired.render import Filler, render
 from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
 from metalimmu.lifecycle import State
 from metalimmu.log import redacted
@@ -43,6 +44,7 @@ def plan_host(
         spec, controller=controller(site.docs.site.urls.machines, "")
     )  # an undefined variable is found here, before a machine is touched
     memory = _memory(site, host)
+    calls = planned_calls(spec, wanted, memory.image or "")
     with site.connect(spec, mode="read-only") as bmc:
         seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=bmc.media())
         slot = choose_slot(seen.media)
@@ -57,9 +59,27 @@ def plan_host(
         transfer=bytes_to_move(site, facts, memory.digest),
         requests=requests,
         slot=slot,
+        calls=calls,
         force=force,
         now=time.time(),
     )
+
+
+def planned_calls(spec: HostSpec, image: str, previous: str) -> dict[str, tuple[str, ...]]:
+    """What the hooks and health checks of a host will do, by step. Raises TemplateError."""
+    if not (spec.before or spec.after or spec.health):
+        return {}
+    calls = (*spec.before, *spec.health, *spec.after)
+    secrets = {name: "***" for call in calls for name in secret_names(call)}
+    fill = Filler(spec, image=image, previous_image=previous, secrets=secrets)
+    for call in calls:
+        for _, text, _ in texts(call):
+            fill(text)  # headers and bodies are not shown, and must render all the same
+    return {
+        "drain": tuple(hook_line(h, fill) for h in spec.before),
+        "health": tuple(health_line(h, fill) for h in spec.health),
+        "undrain": tuple(hook_line(h, fill) for h in spec.after),
+    }
 
 
 def check_guards(plan: Plan, *, allow_protected: bool = False, reason: str | None = None) -> None:

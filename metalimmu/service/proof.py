@@ -41,7 +41,7 @@ def prove(site: OpenSite, host: str) -> str:
         )
     try:
         evidence = {
-            **_bmc_says(site, spec),
+            **bmc_says(site, spec),
             "system": _system_says(site, spec, str(record.proof_evidence.get("run", ""))),
             "asked_by": who(),
             "at": time.time(),
@@ -58,7 +58,8 @@ def prove(site: OpenSite, host: str) -> str:
     return f"proven at {record.image}"
 
 
-def _bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
+def bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
+    """That it is this machine, on, and would boot its disk. Raises StepFailed, BmcError."""
     with site.connect(spec, mode="read-only") as bmc:
         identity, boot, power = bmc.identity(), bmc.boot_override(), bmc.power_state()
     if spec.serial and identity.serial and not same_serial(spec.serial, identity.serial):

@@ -6,7 +6,7 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ from metalimmu.desired.edit import pin
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import LeaseHeld, NotFound, UsageError
 from metalimmu.lifecycle import Proof
+from metalimmu.plan.guards import Guard
+from metalimmu.service.guarding import Guards, act, refused
 from metalimmu.store.ids import run_id
+from metalimmu.store.leases import UNUSED
 from metalimmu.store.records import FINAL, ErrorText, Quarantine, RunRecord, RunStatus
 
 if TYPE_CHECKING:
+    from metalimmu.plan.guards import Act
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
 
@@ -36,27 +40,41 @@ def who() -> str:
 
 
 def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None) -> RunRecord:
-    """Queue the plan as a run. Raises LeaseHeld, naming the run that works on this host."""
-    run = run_id()
-    _pin(site, plan)
-    _lease(site, plan.host, run)
-    record = site.store.add_run(
-        RunRecord(
-            id=run,
-            verb=plan.verb,
-            host=plan.host,
-            plan=plan.encode(),
-            options={"by": who(), **(options or {})},
-            created=time.time(),
-        )
-    )
-    site.store.add_event(
-        plan.host, "run", f"{plan.verb} to {plan.image.ref} asked by {who()}: {plan.why}", run=run, data=options or {}
-    )
+    """Queue the plan as a run. Raises GuardRefused; LeaseHeld, naming the run that works on this host.
+
+    `options` that guards know: allow_protected (with a reason), allow_same_domain.
+    """
+    pin_image(site, plan)
+    record = record_of(plan, run_id(), options or {})
+    guard = Guards(site).inside(act(plan.verb, plan.host, record.options))
+    try:
+        record = site.store.admit(record, who(), guard=guard)
+    except LeaseHeld:
+        refuse_held(site, plan.host)
+        raise
+    announce(site, record, plan)
     return record
 
 
-def _pin(site: OpenSite, plan: Plan) -> None:
+def record_of(plan: Plan, run: str, options: Mapping[str, Any]) -> RunRecord:
+    return RunRecord(
+        id=run,
+        verb=plan.verb,
+        host=plan.host,
+        plan=plan.encode(),
+        options={"by": who(), **options},
+        created=time.time(),
+    )
+
+
+def announce(site: OpenSite, run: RunRecord, plan: Plan) -> None:
+    """Once, however often a controller dies after the run was admitted."""
+    text = f"{plan.verb} to {plan.image.ref} asked by {run.options.get('by', who())}: {plan.why}"
+    data = {k: v for k, v in run.options.items() if k != "by"}
+    site.store.add_event(plan.host, "run", text, run=run.id, data=data, key=f"{run.id}/asked")
+
+
+def pin_image(site: OpenSite, plan: Plan) -> None:
     """From its first use on a name means this content, on every controller of the site. Raises ImageExists."""
     try:
         if pin(site.folder, plan.image.ref, plan.image.digest):
@@ -66,27 +84,18 @@ def _pin(site: OpenSite, plan: Plan) -> None:
 
 
 @contextmanager
-def leased(site: OpenSite, host: str, what: str) -> Iterator[None]:
-    """Hold the host for a short act that is no run. Raises LeaseHeld."""
-    name = f"{what} {run_id()}"
-    _lease(site, host, name)
+def leased(site: OpenSite, host: str, asked: Act) -> Iterator[None]:
+    """Hold the host for a short act that is no run. Raises GuardRefused, LeaseHeld."""
+    name = f"{asked.verb} {run_id()}"
+    try:
+        site.store.acquire_lease(host, name, who(), guard=Guards(site).inside(asked))
+    except LeaseHeld:
+        refuse_held(site, host)
+        raise
     try:
         yield
     finally:
         site.store.release_lease(host, name)
-
-
-def _lease(site: OpenSite, host: str, run: str) -> None:
-    try:
-        site.store.acquire_lease(host, run, who())
-    except LeaseHeld:
-        # A crash between lease and run, or between a run's end and its release, leaves a lease that nobody uses.
-        held = site.store.lease(host)
-        if held is None or held.run is None or not _dead(site, held.run, held.since):
-            refuse_held(site, host)
-            raise
-        site.store.release_lease(host, held.run)
-        site.store.acquire_lease(host, run, who())
 
 
 def refuse_held(site: OpenSite, host: str) -> None:
@@ -118,7 +127,7 @@ def _dead(site: OpenSite, run: str, since: float) -> bool:
     try:
         return site.store.run(run).status in FINAL
     except NotFound:
-        return time.time() - since > 30
+        return time.time() - since > UNUSED
 
 
 def cancel(site: OpenSite, run: str) -> RunRecord:
@@ -139,6 +148,10 @@ def resume(site: OpenSite, run: str) -> RunRecord:
             hint="`metalimmu reimage HOST` starts a new run",
         )
     if record.status is RunStatus.interrupted:
+        guards = Guards(site)
+        found = guards.refusals(act(record.verb, record.host, record.options))
+        if frozen := [r for r in found if r.guard is Guard.freeze]:
+            raise refused(frozen)
         site.store.add_event(record.host, "resume", f"resume asked by {who()}", run=run)
         record = site.store.set_run(run, status=RunStatus.queued)
     return record

@@ -7,16 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metalimmu.desired import units
 from metalimmu.desired.load import load
 from metalimmu.desired.resolve import resolve
-from metalimmu.errors import ToolError
+from metalimmu.errors import StoreError, ToolError
 
 if TYPE_CHECKING:
+    from metalimmu.bmc.budget import Budget
     from metalimmu.bmc.ports import Bmc
     from metalimmu.desired.types import HostSpec, Mode, SiteDocs
     from metalimmu.images.catalogue import Catalogue
     from metalimmu.images.ramdisk import Ramdisk
     from metalimmu.store.protocol import Store
+
+RESTORING = "restoring"  # a file in the state folder between the first and the last rename of a restore
 
 
 class OpenSite:
@@ -29,6 +33,10 @@ class OpenSite:
     def docs(self) -> SiteDocs:
         """Raises SiteError with every problem of every document."""
         return load(self.folder)
+
+    def reload(self) -> None:
+        """Read the documents again, for whoever runs for long. Raises SiteError; then the old ones stay."""
+        self.__dict__["docs"] = load(self.folder)
 
     @property
     def state(self) -> Path:
@@ -48,7 +56,11 @@ class OpenSite:
     def store(self) -> Store:
         from metalimmu.store.sqlite import SqliteStore
 
-        private_folder(self.state)
+        if (private_folder(self.state) / RESTORING).exists():
+            raise StoreError(
+                f"{self.state} is half restored: a `metalimmu restore` broke off",
+                hint="run it again; what was there before lies beside that folder",
+            )
         return SqliteStore(self.state / "store.sqlite")
 
     @cached_property
@@ -66,17 +78,36 @@ class OpenSite:
 
         return ramdisk.load(self.ramdisk_folder / flavour)
 
+    @cached_property
+    def budget(self) -> Budget:
+        """What all processes of this site may ask of its BMCs."""
+        from metalimmu.bmc.budget import Budget, Limits
+
+        bmc = self.docs.site.bmc
+        rate = units.per_second(bmc.rate) if bmc.rate else None
+        limits = Limits(rate=rate, per_rack=bmc.per_rack, per_site=bmc.per_site)
+        return Budget(limits, private_folder(self.state) / "bmc-budget")
+
     def connect(
         self, spec: HostSpec, *, before_write: Callable[[], None] | None = None, mode: Mode | None = None
     ) -> Bmc:
         """A connected BMC. `mode` read-only makes writes impossible, whatever the site says."""
         from metalimmu.bmc.connect import connect
 
-        return connect(spec, folder=self.folder, ledger=self.store, before_write=before_write, mode=mode or spec.mode)
+        return connect(
+            spec,
+            folder=self.folder,
+            ledger=self.store,
+            before_write=before_write,
+            mode=mode or spec.mode,
+            budget=self.budget,
+        )
 
     def close(self) -> None:
         if "store" in self.__dict__:
             self.store.close()
+        if "budget" in self.__dict__:
+            self.budget.close()
 
 
 def private_folder(path: Path) -> Path:

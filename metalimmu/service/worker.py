@@ -9,13 +9,19 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from metalimmu import log
 from metalimmu.engine.durable import Engine, Interrupted
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, StoreError
-from metalimmu.service.runs import abandon
+from metalimmu.service.aftermath import Aftermath
+from metalimmu.service.fresh import Fresh
+from metalimmu.service.guarding import Guards
+from metalimmu.service.rollout_driver import ACTIVE, Driver
+from metalimmu.service.rollouts import PLANNERS, SiteAround, halted
+from metalimmu.service.runs import abandon, who
 from metalimmu.store.records import ErrorText, RunStatus
 from metalimmu.workflows.context import SystemClock, Tools
 from metalimmu.workflows.reimage import execute
@@ -41,6 +47,8 @@ class Worker:
         self._lock = WorkerLock(site.state / "worker.lock")
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._rollouts: threading.Thread | None = None
+        self._aftermath: Aftermath | None = None
         self._engine: Engine | None = None
         self._boot: BootSide | None = None
         self.failure: StoreError | None = None
@@ -56,7 +64,11 @@ class Worker:
         if self._engine is None:
             return []
         mine = self._site.store.runs(status=(RunStatus.running, RunStatus.queued), limit=100_000)
-        return [r.id for r in mine if r.worker == self._engine.executor or r.status is RunStatus.queued]
+        rollouts = self._site.store.rollouts.find(states=ACTIVE, limit=1000)
+        return [
+            *(r.id for r in mine if r.worker == self._engine.executor or r.status is RunStatus.queued),
+            *(r.id for r in rollouts if not halted(self._site, r)),
+        ]
 
     def holder(self) -> str:
         return self._lock.holder()
@@ -77,8 +89,10 @@ class Worker:
 
     def _start(self) -> None:
         from metalimmu.service.deploy import BootSide
+        from metalimmu.service.hooks import Caller
 
         site = self._site
+        self._guards = Guards(site, refresh=Fresh(site))
         boot = BootSide(site)
         boot.start()
         self._boot = boot
@@ -92,10 +106,12 @@ class Worker:
             images=boot,
             deployments=boot,
             outside=boot,
+            calls=Caller(site),
             clock=SystemClock(),
             stop=self._stop,
             worker=engine.executor,
             pace=self._pace,
+            guard=self._guards.of_run,
         )
         self._tools = tools
         engine.launch()
@@ -106,6 +122,10 @@ class Worker:
                 site.store.forget_worker(old.id)
         self._thread = threading.Thread(target=self._pick_up, name="pick-up", daemon=True)
         self._thread.start()
+        self._rollouts = threading.Thread(target=self._roll_out, name="rollouts", daemon=True)
+        self._rollouts.start()
+        self._aftermath = Aftermath(site, self._stop)
+        self._aftermath.start()
 
     def _execute(self, run: str, checkpoint: Checkpoint) -> None:
         """Failures of a run are recorded as such, faults of ours too. Only when our own memory fails (store or engine: disk
@@ -166,11 +186,30 @@ class Worker:
                 if wrong > _PATIENCE:
                     self._give_up(exc)
 
+    def _roll_out(self) -> None:
+        """What is under way goes on without this thread; it begins what is next."""
+        wrong = 0
+        with ThreadPoolExecutor(PLANNERS, thread_name_prefix="plan") as planners:
+            driver = Driver(self._site.store, self._guards, SiteAround(self._site), planners, by=who())
+            while not self._stop.wait(_PICK_UP):
+                try:
+                    driver.tick()
+                    wrong = 0
+                except Exception as exc:
+                    logger.debug("rollouts", exc_info=True)
+                    wrong += 1
+                    if wrong > _PATIENCE:
+                        self._give_up(exc)
+            planners.shutdown(wait=False, cancel_futures=True)
+
     def stop(self) -> None:
         """Stop at once; steps under way are left unfinished, for the next worker."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        for thread in (self._thread, self._rollouts):
+            if thread is not None:
+                thread.join(timeout=5)
+        if self._aftermath is not None:
+            self._aftermath.join()
         if self._engine is not None:
             self._engine.stop()
             self._engine = None

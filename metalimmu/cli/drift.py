@@ -1,0 +1,247 @@
+"""`drift`, `drift show | accept | export`: what scans have found, without asking any BMC."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from metalimmu.cli.output import emit, find_site, optional_site_option, output_option, site_option
+
+if TYPE_CHECKING:
+    from metalimmu.plan.causes import Drift
+    from metalimmu.service.scans.drift import Life
+
+_SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
+
+
+@click.group(invoke_without_command=True)
+@optional_site_option
+@click.option("-l", "--selector", metavar="KEY=VALUE,...", help=_SELECTOR)
+@click.option("--since", metavar="7d", help="What began since then, and what was fixed since then.")
+@click.option("--group-by", type=click.Choice(["cause", "setting", "host"]), help="One line for what belongs together.")
+@output_option
+@click.pass_context
+def drift(
+    ctx: click.Context, site: Path | None, selector: str | None, since: str | None, group_by: Any, fmt: str
+) -> None:
+    """Print what differs from the profiles, by what the last scans have read.
+
+    A cause is one setting that went from the same value to the same value at the same time, by the same account or event.
+    """
+    from metalimmu.plan.causes import grouped
+    from metalimmu.service.scans.drift import drifts, hosts_of
+    from metalimmu.service.site import OpenSite
+
+    if ctx.invoked_subcommand:
+        return
+    opened = OpenSite(find_site(str(site) if site else None))
+    found = drifts(opened, hosts=hosts_of(opened, None, selector), since=_since(since))
+    if group_by:
+        _causes(grouped(found, group_by), group_by, fmt)
+    else:
+        rows = [_row(d) for d in sorted(found, key=lambda d: (d.host, d.setting, d.since))]
+        columns = ["host", "severity", "setting", "word", "expected", "actual", "since", "state"]
+        emit(rows, columns, fmt, name="host", wide=["before", "by", "seen", "owner", "profile", "reason"])
+        if not rows and fmt in ("table", "wide"):
+            click.echo("no drift is known of these hosts; `metalimmu scan` looks again", err=True)
+
+
+def _since(text: str | None) -> float | None:
+    """`7d`, `12h`, or a day as YYYY-MM-DD. Raises UsageError."""
+    from datetime import UTC, datetime
+
+    from metalimmu.desired import units
+    from metalimmu.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        pass
+    try:
+        return time.time() - units.seconds(text)
+    except (ValueError, KeyError, IndexError) as exc:
+        raise UsageError(f"--since {text!r} is no time", hint="write 7d, 12h, 30m or 2027-03-31") from exc
+
+
+def _row(d: Drift) -> dict[str, Any]:
+    from metalimmu.cli.runs import when
+
+    stale = "not read since" if d.stale else ""
+    state = f"fixed {when(d.fixed_at)}" if d.fixed_at else f"waived {d.waived}" if d.waived else stale
+    return {
+        "host": d.host,
+        "severity": d.severity,
+        "setting": d.setting,
+        "word": d.word,
+        "expected": d.expected,
+        "actual": d.actual,
+        "since": when(d.since),
+        "state": f"{state} {when(d.seen)}" if state == stale and stale else state,
+        "seen": when(d.seen),
+        "fixed": when(d.fixed_at) if d.fixed_at else None,
+        "before": d.before,
+        "by": d.blame,
+        "waived": d.waived,
+        "owner": d.owner,
+        "profile": d.profile,
+        "reason": d.reason,
+        "source": d.source,
+    }
+
+
+def _causes(causes: list[Any], by: str, fmt: str) -> None:
+    from metalimmu.cli.runs import when
+    from metalimmu.service.scans.outliers import few
+
+    rows = [
+        {
+            "cause": c.title,
+            "severity": c.severity,
+            "hosts": len(c.hosts),
+            "findings": len(c.drifts),
+            "first": when(c.first),
+            "last": when(c.last),
+            "by": c.blame,
+            "which": few(c.hosts),
+            "all": list(c.hosts),
+        }
+        for c in causes
+    ]
+    columns = ["hosts", "severity", "cause", "first", "which"]
+    if by == "host":
+        columns = ["cause", "severity", "findings", "first", "last"]
+    emit(rows, columns, fmt, name="cause", wide=["last", "by"])
+
+
+@drift.command()
+@site_option
+@click.argument("host")
+@click.argument("setting")
+@output_option
+def show(site: Path, host: str, setting: str, fmt: str) -> None:
+    """Print the life of a SETTING of HOST: each value, when it was first and last seen, who changed it, what was waived."""
+    import msgspec
+
+    from metalimmu.service.scans.drift import show as life_of
+    from metalimmu.service.site import OpenSite
+
+    life = life_of(OpenSite(site), host, setting)
+    if fmt == "json":
+        emit([msgspec.to_builtins(life)], [], fmt)
+        return
+    rows = sorted(_values(life) + _findings(life), key=lambda r: r["first seen"])
+    if fmt in ("table", "wide"):
+        click.echo(f"{host}: {life.setting}")
+    emit(rows, ["first seen", "last seen", "what", "value", "detail"], fmt, name="value")
+    for waiver, lapsed in life.waivers:
+        state = f"no longer holds: {lapsed}" if lapsed else "holds"
+        click.echo(
+            f"waiver of {waiver.since or '-'} by {waiver.by or '-'} until {waiver.until} ({waiver.reason}) {state}"
+        )
+    for blame in life.blames:
+        _quote(blame)
+
+
+def _values(life: Life) -> list[dict[str, Any]]:
+    from metalimmu.cli.runs import when
+    from metalimmu.plan.values import text
+    from metalimmu.service.scans.drift import blame_of
+
+    blamed = {b.at: f"by {blame_of(b).words}: {b.why}" for b in life.blames}
+    return [
+        {
+            "first seen": when(v.since),
+            "last seen": when(v.seen),
+            "what": "value",
+            "value": text(v.value) if v.present else "(not there)",
+            "detail": blamed.get(v.since, ""),
+        }
+        for v in life.values
+    ]
+
+
+def _findings(life: Life) -> list[dict[str, Any]]:
+    from metalimmu.cli.runs import when
+
+    rows = []
+    for f in life.findings:
+        now = "" if f.fixed_at is None else f"{f.ended} {when(f.fixed_at)}"
+        waived = f"waived {f.finding.waived}" if f.finding.waived and f.fixed_at is None else ""
+        rows.append(
+            {
+                "first seen": when(f.first_seen),
+                "last seen": when(f.last_seen),
+                "what": str(f.finding.word),
+                "value": f.finding.actual,
+                "detail": "; ".join(t for t in (f"expected {f.finding.expected}", waived, now, f.finding.reason) if t),
+            }
+        )
+    return rows
+
+
+def _quote(blame: Any) -> None:
+    from metalimmu.cli.runs import when
+    from metalimmu.log import redact
+    from metalimmu.service.scans.formats import plain
+
+    for entry in blame.entries:
+        account = f" [{plain(entry.account)}]" if entry.account else ""
+        click.echo(f"  log {when(entry.at)}{account} {redact(plain(entry.message))}")
+
+
+@drift.command()
+@site_option
+@click.option("-l", "--selector", metavar="KEY=VALUE,...", help=_SELECTOR)
+@click.option("--host", "hosts", multiple=True, help="This host; may be given again.")
+@click.argument("setting")
+@click.option("--until", required=True, metavar="YYYY-MM-DD", help="Its last day, in UTC.")
+@click.option("--reason", required=True, metavar="TEXT", help="Why; a reader of waivers.yaml must understand it.")
+def accept(site: Path, selector: str | None, hosts: tuple[str, ...], setting: str, until: str, reason: str) -> None:
+    """Accept the drift of SETTING as it is now, until a day: writes waivers.yaml of the site.
+
+    It is shown as waived, and is drift again when the day has passed or the value changes once more.
+    """
+    from metalimmu.errors import UsageError
+    from metalimmu.service.scans.accept import accept as waive
+    from metalimmu.service.scans.drift import hosts_of
+    from metalimmu.service.site import OpenSite
+
+    if not hosts and not selector:
+        raise UsageError("no host is named", hint="name hosts with --host, or select them with -l")
+    opened = OpenSite(site)
+    done = waive(opened, hosts_of(opened, hosts, selector), setting, until=until, reason=reason)
+    for w in done.waivers:
+        click.echo(
+            f"{w.setting}: {w.actual or 'that it is missing'} is accepted on {len(w.hosts)} hosts until {w.until}"
+        )
+    if done.left_out:
+        click.echo(f"{done.left_out} hosts are left out: it does not differ there", err=True)
+    click.echo(f"written: {site / 'waivers.yaml'}; commit it", err=True)
+
+
+@drift.command()
+@site_option
+@click.option("-l", "--selector", metavar="KEY=VALUE,...", help=_SELECTOR)
+@click.option("--as", "kind", type=click.Choice(["redfish-patch", "ansible"]), required=True, help="For whom.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
+def export(site: Path, selector: str | None, kind: str, out: Path | None) -> None:
+    """Print what would mend the BIOS settings that differ: bodies for Redfish, or an Ansible playbook. Sends nothing."""
+    from metalimmu.service.scans import export as drift_export
+    from metalimmu.service.scans.drift import hosts_of
+    from metalimmu.service.site import OpenSite
+
+    opened = OpenSite(site)
+    found, left = drift_export.mends(opened, hosts_of(opened, None, selector))
+    text = drift_export.redfish(found) if kind == "redfish-patch" else drift_export.ansible(found)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_text(text, encoding="utf-8")
+        click.echo(f"written: {out}", err=True)
+    for line in drift_export.left_out(left):
+        click.echo(line, err=True)

@@ -1,0 +1,109 @@
+"""What one receiver is to be told, given what it was told before. Pure: the same input, the same messages.
+
+A cause is told once. It is told again when hosts have joined it, and as fixed when the last host has left it. Hosts that
+cannot be read keep what was known of them: silence fixes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from metalimmu.desired.alerts import Alert
+from metalimmu.service.alerts.causes import Open
+from metalimmu.service.alerts.notice import MOST_HOSTS, News, Notice, Told
+from metalimmu.store.trigger_records import AlertState
+
+SINGLE = 10  # so many causes in one evaluation have a message each; more than that are one message
+
+
+class Decision(NamedTuple):
+    keep: list[AlertState]
+    forget: list[AlertState]
+    notices: list[Notice]
+
+
+def decide(
+    site: str,
+    alert: Alert,
+    open_causes: Iterable[Open],
+    states: Sequence[AlertState],
+    now: float,
+    *,
+    waived: Collection[str] = (),
+) -> Decision:
+    """`states` are this receiver's. `waived`: keys of causes that somebody has accepted meanwhile."""
+    before = {s.cause: s for s in states}
+    keep: list[AlertState] = []
+    told: dict[News, list[Told]] = {"drift": [], "unknown": [], "fixed": []}
+    for found in open_causes:
+        state = before.pop(found.cause.key, None)
+        joined = len(found.hosts) if state is None else len(found.hosts.difference(state.hosts))
+        after = _state(alert.name, found, state, now, joined)
+        if after != state:
+            keep.append(after)
+        if joined:
+            told[found.cause.kind].append(_told(after, joined=joined))
+    for state in before.values():
+        told["fixed"].append(_told(state, how=_how(state, waived)))
+    wanted: Collection[str] = alert.news or told
+    notices = [n for kind, causes in told.items() if kind in wanted for n in _notices(site, alert, kind, causes, now)]
+    return Decision(keep, list(before.values()), notices)
+
+
+def _state(name: str, found: Open, state: AlertState | None, now: float, joined: int) -> AlertState:
+    hosts = tuple(sorted(found.hosts))
+    about = msgspec.to_builtins(found.cause) | {"example": found.example}
+    if state is None:
+        key, kind = found.cause.key, found.cause.kind
+        return AlertState(alert=name, cause=key, kind=kind, since=now, about=about, hosts=hosts, was=len(hosts))
+    return msgspec.structs.replace(
+        state, revision=state.revision + bool(joined), hosts=hosts, was=max(state.was, len(hosts))
+    )
+
+
+def _how(state: AlertState, waived: Collection[str]) -> str:
+    if state.kind == "unknown":
+        return "read-again"
+    return "waived" if state.cause in waived else "fixed"
+
+
+def _told(state: AlertState, *, joined: int = 0, how: str = "") -> Told:
+    about = state.about
+    return msgspec.convert(
+        {
+            **{f: about.get(f, "") for f in ("severity", "setting", "expected", "actual", "reason", "owner")},
+            "cause": state.cause,
+            "kind": state.kind,
+            "detail": about.get("example", ""),
+            "since": state.since,
+            "revision": state.revision,
+            "hosts": state.hosts[:MOST_HOSTS],
+            "hosts_total": len(state.hosts),
+            "new_hosts_total": joined,
+            "how": how,
+        },
+        Told,
+    )
+
+
+def _notices(site: str, alert: Alert, kind: News, causes: list[Told], now: float) -> Iterator[Notice]:
+    """The worst first."""
+    causes.sort(key=lambda t: ({"critical": 0, "warning": 1}.get(t.severity, 2), -t.hosts_total, t.setting, t.cause))
+    for group in [[c] for c in causes] if len(causes) <= SINGLE else [causes]:
+        yield Notice(id=key(site, alert.name, kind, group), site=site, kind=kind, at=now, causes=tuple(group))
+
+
+def key(site: str, alert: str, kind: str, causes: Iterable[Told]) -> str:
+    """The notice's id: the same whenever the same is said again."""
+    what = [site, alert, kind, *sorted((c.cause, c.since, c.revision) for c in causes)]
+    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:40]
+
+
+def open_now(site: str, alert: str, states: Iterable[AlertState], now: float) -> Notice:
+    """All that holds, for a receiver that wants to hear it again and again."""
+    causes = [_told(s) for s in states]
+    return Notice(id=key(site, alert, "refresh", causes), site=site, kind="drift", at=now, causes=tuple(causes))

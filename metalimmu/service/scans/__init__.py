@@ -1,0 +1,1 @@
+"""Scans of a fleet and what they found: reading, judging, recording, drift, waivers, outliers."""

@@ -1,0 +1,175 @@
+"""The verbs of drift: what differs now, since when and why; the life of one setting. Reads the store, never a BMC."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metalimmu.desired.volatile import volatile
+from metalimmu.errors import NotFound
+from metalimmu.observed.snapshot import Value
+from metalimmu.plan.blame import Blame
+from metalimmu.plan.causes import Drift
+from metalimmu.plan.types import Word
+from metalimmu.plan.values import text
+from metalimmu.plan.waivers import Waivers, lapsed
+from metalimmu.service.scans.result import waived
+from metalimmu.store.scan_findings import DRIFT
+from metalimmu.store.scan_records import BlameRecord, ChangeRecord, FindingRecord, HostScan, ValueRecord
+
+if TYPE_CHECKING:
+    from metalimmu.desired.waiver import Waiver
+    from metalimmu.service.site import OpenSite
+    from metalimmu.store.scan_protocol import ScanStore
+
+_ACCOUNT = "bmc.account."
+
+
+def hosts_of(site: OpenSite, hosts: Sequence[str] | None = None, selector: str | None = None) -> frozenset[str]:
+    """Names of hosts of the site: those named, those that fit, or all. Raises NotFound, UsageError."""
+    from metalimmu.desired.resolve import resolve_all
+    from metalimmu.service.scans.scan import chosen
+
+    return frozenset(chosen(site, resolve_all(site.docs, root=site.folder), hosts, selector))
+
+
+def findings(
+    site: OpenSite, hosts: Collection[str] | None = None, words: Collection[Word] | None = None
+) -> Iterator[FindingRecord]:
+    """What holds, with waivers applied; `hosts` None: of all hosts of the site."""
+    wanted = frozenset(site.docs.hosts) if hosts is None else hosts
+    return waived(site.store.current_findings(wanted, words), Waivers(site.docs.waivers))
+
+
+def drifts(site: OpenSite, *, hosts: Collection[str] | None = None, since: float | None = None) -> Iterator[Drift]:
+    """Drift that holds. With `since`, a time: what began then or later, and what has ended since (with `fixed_at`)."""
+    store = site.store
+    wanted = frozenset(site.docs.hosts) if hosts is None else frozenset(hosts)
+    for record in findings(site, wanted, DRIFT):
+        if since is None or record.first_seen >= since:
+            yield drift(store, record)
+    if since is not None:
+        for record in store.fixed_findings(since, wanted):
+            if record.ended != "changed":  # it goes on, as another value
+                yield drift(store, record)
+
+
+def drift(store: ScanStore, record: FindingRecord) -> Drift:
+    f = record.finding
+    change = change_of(store, record)
+    blamed = store.blame(record.host, change.setting, change.at) if change else None
+    return Drift(
+        host=record.host,
+        setting=f.setting,
+        word=str(f.word),
+        expected=f.expected,
+        actual=f.actual,
+        severity=f.severity,
+        owner=f.owner,
+        profile=f.profile,
+        source=f.source,
+        reason=f.reason,
+        since=record.first_seen,
+        seen=record.last_seen,
+        fixed_at=record.fixed_at,
+        before=None if change is None else "(not there)" if change.appeared else text(change.before),
+        blame=blame_of(blamed).words if blamed else "",
+        waived=f.waived,
+        stale=record.stale,
+    )
+
+
+def change_of(store: ScanStore, record: FindingRecord) -> ChangeRecord | None:
+    """The change of the value with which this finding began. None: it was so when it was first looked at, or it is the
+    profile that has changed.
+    """
+    setting = value_name(record.finding.setting)
+    last = store.last_change(record.host, setting)
+    if last is None:
+        return None
+    if last.at == record.first_seen:  # both are the time of one reading
+        return last
+    life = store.value_history(record.host, setting) if last.at > record.first_seen else []
+    for before, after in itertools.pairwise(life):
+        if after.since == record.first_seen and before.seen is not None:
+            return ChangeRecord(
+                host=record.host,
+                setting=setting,
+                before=before.value,
+                after=after.value,
+                at=after.since,
+                before_seen=before.seen,
+                appeared=not before.present,
+                vanished=not after.present,
+            )
+    return None
+
+
+def value_name(setting: str) -> str:
+    """The setting that the value of a finding is kept under."""
+    return "bmc.accounts" if setting.startswith(_ACCOUNT) else setting
+
+
+def blame_of(record: BlameRecord) -> Blame:
+    fields = {f: getattr(record, f) for f in ("kind", "who", "what", "why", "entries")}
+    return msgspec.convert(fields, Blame)
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one setting of one host; each list with the oldest first."""
+
+    host: HostScan
+    setting: str
+    values: tuple[ValueRecord, ...]
+    findings: tuple[FindingRecord, ...]
+    blames: tuple[BlameRecord, ...]
+    waivers: tuple[tuple[Waiver, str], ...]  # each with why it does not hold now; empty: it does
+
+    @property
+    def value(self) -> Value:
+        return self.values[-1].value if self.values else None
+
+
+def show(site: OpenSite, host: str, setting: str) -> Life:
+    """`setting` may be given without its section where that is enough. Raises NotFound, with the nearest names."""
+    site.spec(host)
+    store = site.store
+    known = next(store.known_hosts([host]), None)
+    if known is None:
+        raise NotFound(f"{host} was never scanned", hint=f"`metalimmu scan {host}`")
+    setting = named(store, host, setting)
+    values = store.value_history(host, value_name(setting))
+    found = waived(iter(store.finding_history(host, setting)), Waivers(site.docs.waivers))
+    blames = (store.blame(host, value_name(setting), v.since) for v in values)
+    actual = text(values[-1].value) if values and values[-1].present else ""
+    now = time.time()
+    return Life(
+        host=known,
+        setting=setting,
+        values=tuple(values),
+        findings=tuple(found),
+        blames=tuple(b for b in blames if b is not None),
+        waivers=tuple((w, lapsed(w, actual, now)) for w in Waivers(site.docs.waivers).all_of(host, setting)),
+    )
+
+
+def named(store: ScanStore, host: str, setting: str) -> str:
+    """The full name of a setting that this host has or had, or that was asked of it. Raises NotFound."""
+    if store.value_history(host, value_name(setting)) or store.finding_history(host, setting):
+        return setting
+    names = {*store.values(host), *(f.finding.setting for f in store.current_findings([host]))}
+    short = [n for n in names if n.partition(".")[2].casefold() == setting.casefold()]
+    if len(short) == 1:
+        return short[0]
+    known = next(store.known_hosts([host]), None)
+    if known is not None and volatile().kind(setting, known.about.manufacturer) == "volatile":
+        what = f"{setting} is not kept: it changes by itself"
+        raise NotFound(what, hint=f"`metalimmu host inspect {host}` reads it now")
+    close = difflib.get_close_matches(setting, names, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"`metalimmu drift show {host} bios.ATTRIBUTE`"
+    raise NotFound(f"nothing is known of {setting!r} of {host}", hint=hint)

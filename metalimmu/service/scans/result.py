@@ -1,0 +1,148 @@
+"""What a scan has found, told from the store: nothing of it is kept in memory, however large the fleet."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from metalimmu.desired.profile import SEVERITIES, Severity
+from metalimmu.errors import UsageError
+from metalimmu.plan.types import Word
+from metalimmu.plan.waivers import Waivers
+from metalimmu.store.scan_findings import DRIFT
+from metalimmu.store.scan_records import FindingRecord, HostScan, ScanCounts, ScanRecord
+
+if TYPE_CHECKING:
+    from metalimmu.store.scan_protocol import ScanStore
+
+NO_DRIFT, DRIFTED, TOO_MANY_UNKNOWN = 0, 3, 4
+EXAMPLES = 5
+
+
+class Unread(msgspec.Struct, frozen=True, kw_only=True):
+    """Hosts that could not be read for one reason: one line, not ten thousand."""
+
+    code: str
+    message: str  # of one of them
+    hint: str
+    hosts: int
+    examples: tuple[str, ...]
+
+
+class ScanResult:
+    """`record` is the scan; `waivers` are applied to all findings that it gives."""
+
+    def __init__(self, store: ScanStore, record: ScanRecord, hosts: Collection[str], waivers: Waivers) -> None:
+        self.record = record
+        self.hosts = frozenset(hosts)
+        self._store = store
+        self._waivers = waivers
+
+    @cached_property
+    def counts(self) -> ScanCounts:
+        return msgspec.convert(self.record.counts, ScanCounts)
+
+    @property
+    def findings(self) -> Iterator[FindingRecord]:
+        return self.of()
+
+    def of(self, words: Collection[Word] | None = None) -> Iterator[FindingRecord]:
+        """Current findings of the scan's hosts, waivers applied."""
+        return waived(self._store.current_findings(self.hosts, words), self._waivers)
+
+    def by_host(self, words: Collection[Word] | None = None) -> Iterator[FindingRecord]:
+        """As `of`, host by host in the order of their names: one query each."""
+        for host in sorted(self.hosts):
+            yield from waived(self._store.current_findings((host,), words), self._waivers)
+
+    def drift(self) -> Iterator[FindingRecord]:
+        return self.of(DRIFT)
+
+    @cached_property
+    def severities(self) -> dict[str, int]:
+        """Drift that was seen by this scan and is not waived, by severity."""
+        found: dict[str, int] = {}
+        for record in self.drift():
+            if not record.finding.waived and not record.stale:
+                found[record.finding.severity] = found.get(record.finding.severity, 0) + 1
+        return found
+
+    @cached_property
+    def waived(self) -> int:
+        return sum(1 for record in self.drift() if record.finding.waived)
+
+    def unread(self) -> list[Unread]:
+        """The most frequent reason first."""
+        groups: dict[str, list[HostScan]] = {}
+        for host in self.unread_hosts():
+            groups.setdefault(host.failure.code if host.failure else "BmcBroken", []).append(host)
+        return sorted((_unread(code, hosts) for code, hosts in groups.items()), key=lambda u: (-u.hosts, u.code))
+
+    def unread_hosts(self) -> Iterator[HostScan]:
+        return (h for h in self._store.known_hosts(None) if h.streak and h.host in self.hosts)
+
+    def partly(self) -> list[str]:
+        """Hosts that were read, but for something that their profile asks for."""
+        known = self._store.known_hosts(None)
+        return [h.host for h in known if h.host in self.hosts and not h.streak and h.state == "unknown"]
+
+    @property
+    def unknown(self) -> int:
+        return self.counts.states.get("unknown", 0)
+
+
+def waived(records: Iterator[FindingRecord], waivers: Waivers, now: float | None = None) -> Iterator[FindingRecord]:
+    at = time.time() if now is None else now
+    for record in records:
+        finding = waivers.apply(record.finding, at)
+        yield record if finding is record.finding else msgspec.structs.replace(record, finding=finding)
+
+
+def _unread(code: str, hosts: list[HostScan]) -> Unread:
+    failure = hosts[0].failure
+    return Unread(
+        code=code,
+        message=failure.message if failure else "nothing could be read",
+        hint=failure.hint if failure else "",
+        hosts=len(hosts),
+        examples=tuple(h.host for h in hosts[:EXAMPLES]),
+    )
+
+
+class MaxUnknown(msgspec.Struct, frozen=True):
+    """How many hosts may be unknown: a number, or a share of the scan's hosts."""
+
+    number: float
+    percent: bool = False
+
+    def exceeded(self, unknown: int, hosts: int) -> bool:
+        return unknown > (hosts * self.number / 100 if self.percent else self.number)
+
+
+_LIMIT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(%?)")
+
+
+def max_unknown(text: str) -> MaxUnknown:
+    """`2%` or `5`. Raises UsageError."""
+    match = _LIMIT.fullmatch(text.strip())
+    if not match or (match[2] and float(match[1]) > 100) or (not match[2] and "." in match[1]):
+        raise UsageError(
+            f"--max-unknown {text!r} is neither a number of hosts nor a share of them", hint="write 5 or 2%"
+        )
+    return MaxUnknown(float(match[1]), bool(match[2]))
+
+
+def exit_status(result: ScanResult, *, fail_on: Severity = "info", limit: MaxUnknown | None = None) -> int:
+    """0, 3 (drift of that severity or worse, not waived) or 4 (more unknown hosts than allowed).
+
+    4 wins: of a fleet that was not seen, the list of drift is incomplete.
+    """
+    if (limit or MaxUnknown(0)).exceeded(result.unknown, result.record.hosts):
+        return TOO_MANY_UNKNOWN
+    bad = SEVERITIES[SEVERITIES.index(fail_on) :]
+    return DRIFTED if any(result.severities.get(s) for s in bad) else NO_DRIFT

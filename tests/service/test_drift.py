@@ -1,0 +1,180 @@
+"""What scans have found, asked afterwards: lists, causes, the life of a setting, exports."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from scan_rig import Rig, away, rig
+
+from metalimmu.errors import NotFound
+from metalimmu.observed.log_entry import LogEntry, LogKind
+from metalimmu.plan.causes import grouped
+from metalimmu.service.scans import export as drift_export
+from metalimmu.service.scans.drift import drifts, findings, hosts_of, show
+from metalimmu.service.scans.history import history
+from metalimmu.service.scans.outliers import outliers, rows
+from metalimmu.service.scans.scan import scan
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Rig]:
+    made = rig(tmp_path, *(f"n{i}" for i in range(6)))
+    scan(made.site(), read=made.read)
+    yield made
+    made.close()
+
+
+def test_drift_with_its_change_and_who_made_it(fleet):
+    for name in ("n0", "n1", "n2"):
+        fleet.machines[name].settings["bios.Sriov"] = "Disabled"
+        fleet.machines[name].logs = (
+            LogEntry(at=time.time(), message="BIOS changed", account="jim", kind=LogKind.bios_change),
+        )
+    scan(fleet.site(), read=fleet.read)
+    found = list(drifts(fleet.site()))
+    assert {(d.host, d.before, d.actual, d.blame) for d in found} == {
+        (n, "Enabled", "Disabled", "jim") for n in ("n0", "n1", "n2")
+    }
+    (cause,) = grouped(found)
+    assert (cause.title, cause.hosts) == ("bios.Sriov: Enabled -> Disabled by jim", ("n0", "n1", "n2"))
+    life = show(fleet.site(), "n0", "Sriov")
+    assert [(v.value, v.until is None) for v in life.values] == [("Enabled", False), ("Disabled", True)]
+    assert [str(f.finding.word) for f in life.findings] == ["match", "differs"]
+    assert [b.who for b in life.blames] == ["jim"]
+
+
+def test_since_lists_what_began_and_what_was_fixed(fleet):
+    fleet.machines["n0"].settings["bios.Sriov"] = "Disabled"
+    scan(fleet.site(), read=fleet.read)
+    mark = time.time()
+    fleet.machines["n0"].settings["bios.Sriov"] = "Enabled"
+    fleet.machines["n1"].settings["bios.Turbo"] = "Off"
+    scan(fleet.site(), read=fleet.read)
+    found = {d.host: d for d in drifts(fleet.site(), since=mark)}
+    assert set(found) == {"n0", "n1"}
+    assert found["n0"].fixed_at > mark
+    assert found["n0"].before == "Enabled"
+    assert found["n1"].fixed_at is None
+    assert {d.host for d in drifts(fleet.site())} == {"n1"}
+    assert list(drifts(fleet.site(), since=time.time())) == []
+
+
+def test_a_host_that_is_away_keeps_its_drift(fleet):
+    fleet.machines["n0"].settings["bios.Sriov"] = "Disabled"
+    scan(fleet.site(), read=fleet.read)
+    fleet.machines["n0"].failure = away()
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert one.stale
+    assert one.seen < fleet.site().store.scans(1)[0].created
+
+
+def test_drift_from_the_first_scan_has_no_change(tmp_path):
+    made = rig(tmp_path, "a")
+    made.machines["a"].settings["bios.Sriov"] = "Disabled"
+    scan(made.site(), read=made.read)
+    (one,) = drifts(made.site())
+    assert (one.before, one.blame) == (None, "")
+    made.close()
+
+
+def test_a_profile_that_changes_makes_drift_and_no_change(fleet):
+    (fleet.folder / "profiles/acme.yaml").write_text('match: {vendor: "Acme*"}\nbios_raw: {Free: 8}\n')
+    scan(fleet.site(), read=fleet.read)
+    found = list(drifts(fleet.site()))
+    assert len(found) == 6
+    assert {d.before for d in found} == {None}
+
+
+def test_hosts_that_left_the_site_are_not_shown(fleet):
+    for machine in fleet.machines.values():
+        machine.settings["bios.Sriov"] = "Disabled"
+    scan(fleet.site(), read=fleet.read)
+    (fleet.folder / "hosts/all.yaml").write_text('- {name: n3, bmc: "redfish+https://10.9.0.3"}\n')
+    assert {d.host for d in drifts(fleet.site())} == {"n3"}
+    assert {f.host for f in findings(fleet.site())} == {"n3"}
+
+
+def test_what_is_not_known(fleet):
+    with pytest.raises(NotFound, match=r"nothing is known of 'bios\.Sriof'") as caught:
+        show(fleet.site(), "n0", "bios.Sriof")
+    assert "bios.Sriov" in caught.value.hint
+    with pytest.raises(NotFound, match="no host"):
+        show(fleet.site(), "n9", "bios.Sriov")
+    lines = (fleet.folder / "hosts/all.yaml").read_text()
+    (fleet.folder / "hosts/all.yaml").write_text(lines + '- {name: new, bmc: "redfish+https://10.9.9.9"}\n')
+    with pytest.raises(NotFound, match="never scanned"):
+        show(fleet.site(), "new", "bios.Sriov")
+
+
+def test_export_for_those_who_mend_by_other_means(fleet):
+    fleet.machines["n0"].settings |= {"bios.Sriov": "Disabled", "bios.Turbo": "Off"}
+    del fleet.machines["n1"].settings["bios.Sriov"]
+    scan(fleet.site(), read=fleet.read)
+    site = fleet.site()
+    found, left = drift_export.mends(site, hosts_of(site))
+    (request,) = json.loads(drift_export.redfish(found))
+    assert request["url"] == "https://10.9.0.0/redfish/v1/Systems/1/Bios/Settings"
+    assert request["body"] == {"Attributes": {"Sriov": "Enabled", "Turbo": "On"}}
+    (play,) = yaml.safe_load(drift_export.ansible(found))
+    (task,) = play["tasks"]
+    assert task["community.general.redfish_config"] == {
+        "category": "Systems",
+        "command": "SetBiosAttributes",
+        "baseuri": "10.9.0.0",
+        "username": "{{ bmc_username }}",
+        "password": "{{ bmc_password }}",
+        "bios_attributes": {"Sriov": "Enabled", "Turbo": "On"},
+        "resource_id": "1",
+    }
+    assert list(drift_export.left_out(left)) == ["1 settings of 1 hosts left out: the machine has no such attribute"]
+
+
+def test_history_has_what_was_done_and_what_was_seen(fleet):
+    site = fleet.site()
+    site.store.add_event("n0", "power", "On asked by jim")
+    for value in (8, 9):
+        fleet.machines["n0"].settings["bios.Free"] = value
+        scan(fleet.site(), read=fleet.read)
+    assert [(r["kind"], r["text"]) for r in history(fleet.site(), "n0")] == [
+        ("power", "On asked by jim"),
+        ("value", "bios.Free: 7 -> 8"),
+        ("value", "bios.Free: 8 -> 9"),
+    ]
+    assert [r["text"] for r in history(fleet.site(), "n0", 1)] == ["bios.Free: 8 -> 9"]
+    assert history(fleet.site(), "n1") == []
+    with pytest.raises(NotFound):
+        history(fleet.site(), "n9")
+
+
+def test_what_is_noise_says_so(fleet):
+    with pytest.raises(NotFound, match="is not kept: it changes by itself"):
+        show(fleet.site(), "n0", "bmc.clock")
+
+
+def test_outliers_of_what_was_recorded(fleet):
+    fleet.machines["n5"].settings["bios.Free"] = 8
+    fleet.machines["n4"].settings["bmc.clock"] = 99.0
+    scan(fleet.site(), read=fleet.read)
+    found = rows(outliers(fleet.site().store))
+    assert [(r["group"], r["setting"], r["value"], r["majority"], r["which"]) for r in found] == [
+        ("Acme Inc. A1 (BMC 1)", "bios.Free", "8", "7", "n5")
+    ]
+
+
+def test_a_mac_in_a_name_makes_no_outlier(fleet):
+    for number, name in enumerate(fleet.machines):
+        fleet.machines[name].settings[f"bios.Nic_02dc9b000{number:03x}__Slot4_LinkType"] = "Ethernet"
+    fleet.machines["n5"].settings["bios.Nic_02dc9b000005__Slot4_LinkType"] = "InfiniBand"
+    scan(fleet.site(), read=fleet.read)
+    (found,) = rows(outliers(fleet.site().store))
+    assert (found["setting"], found["value"], found["which"]) == (
+        "bios.Nic_<MAC>__Slot4_LinkType",
+        "InfiniBand",
+        "n5",
+    )

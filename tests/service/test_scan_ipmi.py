@@ -1,0 +1,46 @@
+"""IPMI hosts are scanned beside the others: what IPMI cannot say is unknown, and wrong passwords come to an end."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "bmc"))
+
+from ipmi_rig import PASSWORD, USER, Tap, ipmi_sim
+
+from metalimmu.service.scans.inventory import scan_inventory
+
+
+@pytest.fixture(autouse=True)
+def _logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, password in (("GOOD", PASSWORD), ("WRONG", "guessed")):
+        monkeypatch.setenv(f"{name}_USERNAME", USER)
+        monkeypatch.setenv(f"{name}_PASSWORD", password)
+
+
+def test_a_list_with_ipmi_hosts(tmp_path: Path) -> None:
+    with ipmi_sim(tmp_path) as port:
+        file = tmp_path / "bmcs.txt"
+        file.write_text(f"ipmi://127.0.0.1:{port}\nipmi://127.0.0.1:1\n")
+        with scan_inventory(file, "env:GOOD") as scan:
+            unread = scan.run().unread()
+            values = scan._store.values(f"127.0.0.1:{port}")
+    assert values["firmware.bmc"] == "2.30"
+    assert [(u.code, u.examples) for u in unread] == [("BmcUnreachable", ("127.0.0.1:1",))]
+
+
+def test_wrong_passwords_stop_it(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(ipmi_sim(tmp_path))
+        taps = [stack.enter_context(Tap(port)) for _ in range(8)]
+        file = tmp_path / "bmcs.txt"
+        file.write_text("".join(f"ipmi://127.0.0.1:{t.port}\n" for t in taps))
+        with scan_inventory(file, "env:WRONG") as scan:
+            scan.run()
+        tries = [t.payloads().count(0x12) for t in taps]
+    assert sum(tries) == 3
+    assert max(tries) == 1
