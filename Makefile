@@ -15,7 +15,8 @@ DEBIAN := \
   e2fsprogs dosfstools mtools fdisk \
   xorriso squashfs-tools cpio zstd \
   grub-efi-amd64-bin grub-pc-bin grub-common \
-  openssl curl
+  openssl curl \
+  tzdata openssh-client openipmi chromium
 
 # Answers of real BMCs, beside the checkout where there are any; CI names the folder, and there they must be.
 RECORDINGS := METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$([ ! -d ../shared/recordings ] || (cd ../shared/recordings && pwd))}"

@@ -25,7 +25,19 @@ ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "results"
 
 # In this order: the cheap ones first. vm_reimage and vm_agent share their virtual machines' runs.
-MODULES = ("cli_start", "site_load", "image_store", "fakes_100", "image_store", "agent_write", "vm_reimage", "vm_agent")
+MODULES = (
+    "cli_start",
+    "site_load",
+    "image_store",
+    "fakes_100",
+    "scan_store",
+    "scan_cpu",
+    "scan_fleet",
+    "image_store",
+    "agent_write",
+    "vm_reimage",
+    "vm_agent",
+)
 
 
 def main(arguments: list[str]) -> int:
