@@ -25,8 +25,10 @@ _MAGIC = b"mlbudg1\n"
 SIZE = _HEADER + SLOTS * _SLOT.size
 PROBES = 32
 NOBODY = bytes(8)
-TRIES, TRY = 50, 0.001
-"""A process that is stopped (SIGSTOP) in the few microseconds in which it has the table must not stop the others."""
+TRIES, TRY, STUCK = 50, 0.001, 5.0
+"""A process that is stopped (SIGSTOP) in the few microseconds in which it has the table must not stop the others: after so
+many seconds without it they go on, for the table is a courtesy and no correctness hangs on it.
+"""
 
 
 class BudgetFile:
@@ -34,6 +36,8 @@ class BudgetFile:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        self._lockless = False
+        self.stuck_until = 0.0
         os.posix_fallocate(fd, 0, SIZE)  # a hole in a mapped file kills us when the disk is full
         self._map = mmap.mmap(fd, SIZE)
         with self.exclusive():
@@ -53,7 +57,8 @@ class BudgetFile:
             except (OSError, ValueError) as exc:
                 if fd >= 0:
                     os.close(fd)
-                LOG.warning("%s: %s; other processes do not see what this one asks of BMCs", path, exc)
+                why = getattr(exc, "strerror", None) or exc
+                LOG.warning("%s: %s; other processes do not see what this one asks of BMCs", path, why)
         return cls(os.memfd_create("bmc-budget", os.MFD_CLOEXEC))
 
     @property
@@ -75,7 +80,9 @@ class BudgetFile:
         except OSError as exc:
             if exc.errno in (errno.EACCES, errno.EAGAIN):
                 return False
-            LOG.warning("no locks on the budget's file (%s): turns are counted in this process alone", exc.strerror)
+            if not self._lockless:
+                LOG.warning("no locks on the budget's file (%s): turns are counted in this process alone", exc.strerror)
+            self._lockless = True
         return True
 
     def unlock(self, place: int) -> None:
@@ -137,12 +144,16 @@ class _Exclusive:
         self._file = file
 
     def __enter__(self) -> None:
-        self._mine = self._file.lock(0)
+        file = self._file
+        self._mine = file.lock(0)
+        if self._mine or time.monotonic() < file.stuck_until:
+            return
         for _ in range(TRIES):
+            time.sleep(TRY)
+            self._mine = file.lock(0)
             if self._mine:
                 return
-            time.sleep(TRY)
-            self._mine = self._file.lock(0)
+        file.stuck_until = time.monotonic() + STUCK  # not again for each request
 
     def __exit__(self, *_: object) -> None:
         if self._mine:

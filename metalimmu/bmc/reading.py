@@ -44,6 +44,7 @@ class Reading:
         self.places = Places()
         self.settings: dict[str, Value] = {}
         self.staged: dict[str, Value] = {}
+        self.waiting: tuple[str, ...] = ()
         self.unknown: dict[str, Unknown] = {}
         self.sources: dict[str, str] = {}
         self.notes: list[str] = []

@@ -115,6 +115,8 @@ def _staged(reading: Reading) -> Asking[None]:
     reading.sources["pending"] = uri  # where a change is written to
     waiting = (yield from reading.tree.read(uri)).part("Attributes").data
     now = doc.part("Attributes").data
+    if len(waiting) < len(now):
+        reading.waiting = tuple(setting for name in waiting if (setting := _setting(name)))
     for name, value in waiting.items():
         if value != now.get(name) and (setting := _setting(name)):
             reading.staged[setting] = _clean(value)

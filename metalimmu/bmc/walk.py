@@ -300,6 +300,7 @@ class _Walk:
             settings=reading.settings,
             unknown=reading.unknown,
             staged=reading.staged,
+            waiting=reading.waiting,
             jobs=reading.jobs,
             firmware=reading.firmware if reading.wants("firmware") else NOT_READ,
             sources=reading.sources,

@@ -133,6 +133,7 @@ def capture(
     if out is None:
         click.echo(text, nl=False)
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("x", encoding="utf-8") as file:
         file.write(text)
     click.echo(f"wrote {out}; check it with `metalimmu profile lint {out} --against HOST`")

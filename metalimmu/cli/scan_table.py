@@ -36,7 +36,9 @@ def print_scan(site: OpenSite, result: ScanResult, out: TextIO) -> None:
     click.echo(total(result), out)
     bare = result.counts.states.get("no-profile", 0)
     if bare:
-        click.echo(f"{bare:,} hosts have no profile: `metalimmu profile capture HOST` writes one from a good machine", out)
+        click.echo(
+            f"{bare:,} hosts have no profile: `metalimmu profile capture HOST` writes one from a good machine", out
+        )
 
 
 CAUSE_COLUMNS = ("severity", "setting", "expected", "actual", "hosts", "which", "by")
@@ -44,6 +46,16 @@ CAUSE_COLUMNS = ("severity", "setting", "expected", "actual", "hosts", "which", 
 
 def cause_row(cause: Cause) -> dict[str, Any]:
     one = cause.drifts[0]
+    if cause.setting != one.setting:  # several of one job
+        return {
+            "severity": cause.severity,
+            "setting": cause.setting,
+            "expected": "",
+            "actual": cause.actual,
+            "hosts": len(cause.hosts),
+            "which": few(cause.hosts),
+            "by": cause.blame,
+        }
     before = f"{cause.before} -> " if cause.before is not None and cause.before != one.actual else ""
     word = "" if one.word == "differs" else f" ({one.word})"
     return {

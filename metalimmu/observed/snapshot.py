@@ -71,6 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Value]
     unknown: dict[str, Unknown] = {}  # by section or by setting
     staged: dict[str, Value] = {}  # pending values, only where they differ from the current one
+    waiting: tuple[str, ...] = ()  # all that the settings object lists, where that is less than everything
     jobs: tuple[Job, ...] | Unknown = ()
     firmware: tuple[FirmwareItem, ...] | Unknown = ()
     sources: dict[str, str] = {}  # URI by setting or by section: `source` looks it up

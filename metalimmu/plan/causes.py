@@ -73,6 +73,8 @@ def grouped(drifts: Iterable[Drift], by: GroupBy = "cause", *, window: float = W
 
 
 def _key(d: Drift, by: GroupBy) -> tuple[object, ...]:
+    if by == "cause" and d.word == "job-running":  # one job, however many settings it may change
+        return d.setting.partition(".")[0], d.word, d.fixed_at is None
     if by == "cause":
         return d.setting, d.word, d.expected, d.before, d.actual, d.fixed_at is None
     return (d.setting,) if by == "setting" else (d.host,)
@@ -103,6 +105,12 @@ def _cause(members: list[Drift], by: GroupBy) -> Cause:
         return Cause(title=one.host, host=one.host, first=first, last=last, drifts=tuple(members))
     if by == "setting":
         return Cause(title=one.setting, setting=one.setting, first=first, last=last, drifts=tuple(members))
+    settings = {d.setting for d in members}
+    if len(settings) > 1:
+        name = f"{one.setting.partition('.')[0]}.* ({len(settings)} settings)"
+        return Cause(
+            title=f"{name}: {one.word}", setting=name, actual=one.word, first=first, last=last, drifts=tuple(members)
+        )
     return Cause(
         title=title(one),
         setting=one.setting,

@@ -51,7 +51,8 @@ def host_differences(saved: HostPlan, now: HostPlan, *, documents: bool = True) 
     if not documents:
         before, after = ({k: v for k, v in m.items() if k in _MACHINE} for m in (before, after))
     return tuple(
-        Difference(host=saved.host, setting=path, planned=_text(a), now=_text(b)) for path, a, b in _walk(before, after, "")
+        Difference(host=saved.host, setting=path, planned=_text(a), now=_text(b))
+        for path, a, b in _walk(before, after, "")
     )
 
 

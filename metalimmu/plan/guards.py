@@ -8,6 +8,7 @@ guard               refuses                                                     
 ``site``            a host that the site's documents no longer have               yes       yes    yes          yes
 ``mode``            every write while site or pool say read-only                  yes       yes    yes          yes
 ``protected``       a protected host, without --allow-protected --reason          yes       yes    yes          -
+``approvals``       a pool that wants signatures, without an approved plan        yes       -      -            -
 ``freeze``          hosts of a freeze, until it ends                              yes       -      yes          -
 ``window``          a reimage outside of its pool's windows                       yes       -      -            -
 ``max_hosts``       one more host than so many that change at once in the site    yes       yes    yes          yes
@@ -32,6 +33,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 
 import msgspec
 
@@ -44,6 +46,7 @@ class Guard(StrEnum):
     site = "site"
     mode = "mode"
     protected = "protected"
+    approvals = "approvals"
     freeze = "freeze"
     window = "window"
     max_hosts = "max_hosts"
@@ -87,6 +90,7 @@ class PoolRules(msgspec.Struct, frozen=True, kw_only=True):
     max_unavailable: int | None = None  # as a number of hosts
     max_said: str = ""  # as the document says it
     windows: tuple[MaintenanceWindow, ...] = ()
+    approvals: int = 0  # people beside the author who must have signed the plan
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,14 +117,21 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     halted: Mapping[str, str] = {}  # rollouts that begin nothing -> paused, cancelling or stopped
 
 
-class World(msgspec.Struct, frozen=True, kw_only=True):
+class World(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     rules: Rules
     standing: Standing
 
+    @cached_property
+    def _served(self) -> dict[int, int]:
+        """By pool: a plan for a fleet asks for each of its hosts."""
+        return {}
+
     def serving(self, pool: PoolRules) -> int:
         """How many hosts of the pool are active."""
-        there = pool.hosts & self.standing.active
-        return len(there) - sum(h in there for h in self.standing.changing)
+        if id(pool) not in self._served:
+            there = pool.hosts & self.standing.active
+            self._served[id(pool)] = len(there) - sum(h in there for h in self.standing.changing)
+        return self._served[id(pool)]
 
     def started(self, host: str, run: str) -> World:
         """The world when this host changes too."""
@@ -142,6 +153,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     allow_same_domain: bool = False
     returning: bool = False  # back to what it was, because its rollout failed
     rollout: str = ""
+    approved: int = 0  # people who signed the saved plan that says so
     costs: bool | None = None  # does the act take away an active host? None: as the store says now
 
 
@@ -180,7 +192,24 @@ def _words(act: Act, rules: HostRules, world: World) -> list[Refusal]:
     if rules.protected and not act.allow_protected and act.verb != "power on":
         hint = "if you mean it: --allow-protected --reason TEXT"
         found.append(Refusal(guard=Guard.protected, text=f"{act.host} is protected", hint=hint))
+    found += _approvals(act, rules, world)
     return found
+
+
+def _approvals(act: Act, rules: HostRules, world: World) -> list[Refusal]:
+    """The author and others must have signed; without the author's own signature nobody knows who that was, so the same
+    number of people is asked for. Going back by itself was approved with the rollout.
+    """
+    pool = world.rules.pools.get(rules.pool or "")
+    if pool is None or not pool.approvals or act.returning or act.stage is not Stage.begin:
+        return []
+    if act.verb not in ("reimage", "rollback") or act.approved > pool.approvals:
+        return []
+    text = f"{act.host}: pool {rules.pool} wants a saved plan, signed by its author and {pool.approvals} other" + (
+        "s" if pool.approvals > 1 else ""
+    )
+    hint = "`metalimmu plan … --out FILE --key KEY`; the others: `metalimmu approve FILE`; then `metalimmu apply FILE`"
+    return [Refusal(guard=Guard.approvals, text=text, hint=hint)]
 
 
 def _times(act: Act, rules: HostRules, world: World, now: float) -> list[Refusal]:

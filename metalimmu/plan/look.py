@@ -15,7 +15,8 @@ does not fit         -              -            differs; but unknown if it is r
 cannot be judged     any            any          unknown
 ===================  =============  ===========  =====================================================================
 
-.. [1] An unfinished job about the BIOS holds for bios, boot and secure_boot; one about firmware for all firmware.
+.. [1] An unfinished job about the BIOS holds for bios, boot and secure_boot, or for those settings alone that the settings
+   object lists; one about firmware for all firmware.
 
 Read-only attributes are never drift: nobody can set them. One that has the value is a match; one that has not is
 `unknown: read-only`, and `profile lint` says what to take out of the profile or which other setting decides it.
@@ -109,7 +110,7 @@ class Look:
         fits = verdict.fits
         if fits is None:
             return Word.unknown, verdict.reason
-        job = self.job(asked.setting)
+        job = self.job(asked.setting) if self.jobs and self._may_change(asked.setting) else None
         staged = self.staged.get(asked.setting, NOTHING)
         if not isinstance(staged, Nothing):
             return self._with_staged(fits, self.judge(asked, staged, version=version), text(staged), job)
@@ -122,6 +123,15 @@ class Look:
         if self.read_only(asked.setting):
             return Word.unknown, "read-only: nobody can set it, so it is no drift; `profile lint` says what decides it"
         return Word.differs, verdict.reason
+
+    def _may_change(self, setting: str) -> bool:
+        """May a job change it? A settings object that lists a few attributes says which; the order of boot goes by
+        attributes of its own (Dell).
+        """
+        waiting = self.snapshot.waiting
+        if not waiting or setting.startswith("firmware."):
+            return True
+        return setting in waiting or (not setting.startswith("bios.") and any("boot" in w.casefold() for w in waiting))
 
     def _with_staged(self, fits: bool, then: Verdict, pending: str, job: Job | None) -> tuple[Word, str]:
         if fits:

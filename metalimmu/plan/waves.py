@@ -20,7 +20,7 @@ from enum import StrEnum
 
 import msgspec
 
-from metalimmu.plan.guards import BY_OTHERS, BY_TIME, World, refusals
+from metalimmu.plan.guards import BY_OTHERS, BY_TIME, Guard, World, refusals
 from metalimmu.plan.guards import Act as Asked
 
 
@@ -64,14 +64,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     state: RowState = RowState.waiting
     after: float = 0.0  # not before; of soaking: its end
     returns: bool = False  # something before is recorded, to which it can go back
-    forgiven: bool = False  # a failure from before a `resume`
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     verb: str
     state: RolloutState
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...]  # at least those of the present wave, of waves that failed, and all that are under way
+    forgiven: int = 0  # failures from before a `resume`, not among the rows
     max_failures: int = 1
     auto_rollback: bool = False
     allow_same_domain: bool = False
@@ -151,19 +151,19 @@ def decide(rollout: Rollout, world: World, now: float) -> tuple[Act, ...]:
     busy = [r for r in rows if r.state in BUSY]
     if rollout.state is RolloutState.cancelling:
         return (Wait(f"{_hosts(busy)} finish first"),) if busy else (Finish(RolloutState.cancelled),)
-    failed = [r for r in rows if r.state in WENT_WRONG and not r.forgiven]
+    failed = [r for r in rows if r.state in WENT_WRONG]
     if len(failed) >= max(1, rollout.max_failures):
         return _failing(rollout, failed, busy, world, now)
     if not any(r.state in OPEN for r in rows):
-        return (_finish(rows),)
+        return (_finish(rollout),)
     if rollout.state is RolloutState.paused:
         return (Wait(f"paused; {_hosts(busy)} finish first" if busy else "paused"),)
     return _wave(rollout, world, now)
 
 
-def _finish(rows: Sequence[Row]) -> Finish:
-    failed = sum(r.state is RowState.failed for r in rows)
-    return Finish(RolloutState.failed, f"{failed} of {len(rows)} failed") if failed else Finish(RolloutState.done)
+def _finish(rollout: Rollout) -> Finish:
+    failed = sum(r.state is RowState.failed for r in rollout.rows) + rollout.forgiven
+    return Finish(RolloutState.failed, f"{failed} hosts failed") if failed else Finish(RolloutState.done)
 
 
 def _wave(rollout: Rollout, world: World, now: float) -> tuple[Act, ...]:
@@ -183,6 +183,9 @@ def _wave(rollout: Rollout, world: World, now: float) -> tuple[Act, ...]:
             found.append(Start(row.host))
             world = world.started(row.host, rollout.id)
             continue
+        if said[0].guard is Guard.max_hosts:  # the others of the wave would hear the same
+            refused.append(Wait(said[0].text))
+            break
         passing = all(s.guard in BY_TIME or (s.guard in BY_OTHERS and world.standing.changing) for s in said)
         text = said[0].text
         if passing:
@@ -247,7 +250,7 @@ def _to_return(rollout: Rollout, failed: Sequence[Row]) -> list[Row]:
     """Hosts of the waves that failed which the rollout has touched and which have something to go back to."""
     bad = {r.wave for r in failed}
     touched = (RowState.failed, RowState.done, RowState.soaking)
-    return [r for r in rollout.rows if r.wave in bad and r.returns and r.state in touched and not r.forgiven]
+    return [r for r in rollout.rows if r.wave in bad and r.returns and r.state in touched]
 
 
 def _asked(rollout: Rollout, host: str, *, returning: bool = False) -> Asked:

@@ -12,7 +12,7 @@ from metalimmu.bmc.collect.types import Collected
 from metalimmu.bmc.logs import Found
 from metalimmu.errors import BmcUnreachable, MetalimmuError
 from metalimmu.observed.log_entry import LogEntry
-from metalimmu.observed.snapshot import Snapshot, Value
+from metalimmu.observed.snapshot import Job, Snapshot, Value
 from metalimmu.observed.types import PowerState, Reason, SystemIdentity, Unknown
 from metalimmu.service.scans.registries import key_of
 from metalimmu.service.site import OpenSite
@@ -38,6 +38,8 @@ class Machine:
     model: str = "A1"
     bmc_model: str = "BMC 1"
     logs: tuple[LogEntry, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    waiting: tuple[str, ...] = ()
     reads: int = 0
     log_reads: int = 0
 
@@ -89,6 +91,8 @@ class Rig:
             power=PowerState.on,
             settings=dict(m.settings),
             unknown=dict(m.unknown),
+            jobs=m.jobs,
+            waiting=m.waiting,
             sources={"bios": "/redfish/v1/Systems/1/Bios", "pending": "/redfish/v1/Systems/1/Bios/Settings"},
         )
 

@@ -13,6 +13,7 @@ from scan_rig import Rig, away, rig
 
 from metalimmu.errors import NotFound
 from metalimmu.observed.log_entry import LogEntry, LogKind
+from metalimmu.observed.snapshot import Job
 from metalimmu.plan.causes import grouped
 from metalimmu.service.scans import export as drift_export
 from metalimmu.service.scans.drift import drifts, findings, hosts_of, show
@@ -178,3 +179,29 @@ def test_a_mac_in_a_name_makes_no_outlier(fleet):
         "InfiniBand",
         "n5",
     )
+
+
+def test_who_did_it_is_known_while_the_word_changes(fleet):
+    """Dell shows what is to come as if it were there, until the job has run: one change, one account. And a job that
+    changes one setting is no drift of the others.
+    """
+    n0 = fleet.machines["n0"]
+    n0.settings["bios.Sriov"] = "Disabled"
+    n0.waiting = ("bios.Sriov",)
+    n0.jobs = (Job(id="JID_1", name="ConfigBIOS", state="Scheduled", about="bios"),)
+    n0.logs = (LogEntry(at=time.time(), message="BIOS changed", account="jim", kind=LogKind.bios_change),)
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.setting, one.word, one.blame) == ("bios.Sriov", "job-running", "jim")
+    n0.jobs = n0.waiting = ()
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.setting, one.word, one.before, one.blame) == ("bios.Sriov", "differs", "Enabled", "jim")
+
+
+def test_a_job_of_which_nothing_is_known_is_one_cause(fleet):
+    for name in ("n0", "n1"):
+        fleet.machines[name].jobs = (Job(id=f"JID_{name}", name="ConfigBIOS", state="Scheduled", about="bios"),)
+    scan(fleet.site(), read=fleet.read)
+    (cause,) = grouped(drifts(fleet.site()))
+    assert (cause.title, cause.hosts) == ("bios.* (2 settings): job-running", ("n0", "n1"))

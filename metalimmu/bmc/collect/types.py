@@ -38,8 +38,8 @@ class CollectSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_refused: int = 3
     """After so many refused logins nobody is logged in any more: no account is locked by a scan."""
 
-    largest: int = 32 << 20
-    """Bytes of one answer."""
+    largest: int = 16 << 20
+    """Bytes of one answer; HPE's attribute registries have 5 MB. Parsing it is time of all, so not more."""
 
 
 class Collected(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

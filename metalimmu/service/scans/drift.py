@@ -94,6 +94,8 @@ def change_of(store: ScanStore, record: FindingRecord) -> ChangeRecord | None:
         return None
     if last.at == record.first_seen:  # both are the time of one reading
         return last
+    if last.at < record.first_seen and _drifted_at(store, record, last.at):
+        return last
     life = store.value_history(record.host, setting) if last.at > record.first_seen else []
     for before, after in itertools.pairwise(life):
         if after.since == record.first_seen and before.seen is not None:
@@ -108,6 +110,12 @@ def change_of(store: ScanStore, record: FindingRecord) -> ChangeRecord | None:
                 vanished=not after.present,
             )
     return None
+
+
+def _drifted_at(store: ScanStore, record: FindingRecord, moment: float) -> bool:
+    """Did drift begin then that this finding goes on with in another word (it was staged, a job was running)?"""
+    life = store.finding_history(record.host, record.finding.setting)
+    return any(f.first_seen == moment and f.finding.word in DRIFT and f.ended == "changed" for f in life)
 
 
 def value_name(setting: str) -> str:
