@@ -66,11 +66,11 @@ def discover(
 
         folder, file = review.place(site, target)
         pin = not no_pin and service.pins(site)
-        credentials = options["credentials"] if site is None else None  # a site has rules for them
+        credentials = service.to_name(site, options["credentials"])
         merged = service.write(result, folder, file, credentials=credentials, pin=pin)
         review.say(merged, folder)
-        if site is None and options["credentials"]:
-            click.echo(f"Next: metalimmu scan --inventory {folder / file}", err=True)
+        if options["credentials"]:
+            click.echo(f"Next: metalimmu scan{'' if site else f' --inventory {folder / file}'}", err=True)
         if pin and merged.files and any(f.fingerprint for f in result.found):
             click.echo(
                 "certificates are pinned as they were seen now: whoever sat between us and a BMC at this hour would be "

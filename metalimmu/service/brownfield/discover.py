@@ -186,6 +186,16 @@ def write(
     return review(folder, target, [candidate(f, credentials=credentials, pin=pin, day=day) for f in result.found])
 
 
+def to_name(site: Path | None, credentials: str | None) -> str | None:
+    """The reference that the documents of new hosts must name: none where a rule of the site has it."""
+    if site is None or credentials is None:
+        return credentials
+    from metalimmu.desired.load import load
+
+    rules = load(site).site.credentials
+    return None if any(r.ref == credentials for r in rules) else credentials
+
+
 def pins(site: Path | None) -> bool:
     """Whether certificates are to be pinned: not where the site knows BMCs by a CA, or by one pin of its own."""
     if site is None:

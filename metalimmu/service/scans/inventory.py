@@ -83,17 +83,18 @@ class InventoryScan:
 
 @contextmanager
 def scan_inventory(file: Path, credentials: str | None = None, *, tls: Tls | None = None) -> Iterator[InventoryScan]:
-    """A scan of what `file` lists. `credentials` is a reference for those that name none; relative files of references
-    lie beside `file`. Raises UsageError, SiteError, SecretError before the first packet.
+    """A scan of what `file` lists. `credentials` is a reference for those that name none; files of references
+    are relative to the site that `file` belongs to, or to the current folder, as on the command line. Raises UsageError, SiteError, SecretError before the first packet.
     """
     from metalimmu.store.sqlite import SqliteStore
 
     hosts = [_bare(one, credentials, tls or Tls()) for one in listed(file)]
-    _readable(hosts, file.parent)
+    base = next((f for f in file.absolute().parents if (f / "site.yaml").is_file()), Path.cwd())
+    _readable(hosts, base)
     with tempfile.TemporaryDirectory(prefix="metalimmu-scan-") as folder:
         store = SqliteStore(Path(folder) / "store.sqlite")
         try:
-            yield InventoryScan(hosts, store, file.parent, str(file))
+            yield InventoryScan(hosts, store, base, str(file))
         finally:
             store.close()
 
