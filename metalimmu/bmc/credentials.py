@@ -51,8 +51,8 @@ def read(ref: str, *, folder: Path | None = None) -> Credentials:
 
 def secret(ref: str, *, folder: Path | None = None) -> str:
     """One value that is no login: a signing key, a URL that is as good as a password. ``env:NAME`` is the variable itself,
-    ``file:PATH`` the file's text under the same conditions as a login's; of ``keyring:`` and ``vault:`` it is the password.
-    Raises SecretError.
+    ``file:PATH`` the file's text under the same conditions as a login's; of ``keyring:`` and ``vault:`` it is the password,
+    of ``vault:PATH#FIELD`` that field. Raises SecretError.
     """
     scheme, _, name = ref.partition(":")
     if scheme == "env" and name:
@@ -64,6 +64,12 @@ def secret(ref: str, *, folder: Path | None = None) -> str:
         value = _private_text(path, f"secret file {path}").strip()
         if not value:
             raise SecretError(f"secret file {path} is empty", hint="write the secret into it, and nothing else")
+    elif scheme == "vault" and "#" in name:
+        path_, _, wanted = name.rpartition("#")
+        found = _vault(path_, f"secret vault:{path_}").get(wanted)
+        if not isinstance(found, str) or not found:
+            raise SecretError(f"secret vault:{path_} has no text in its field {wanted!r}", hint=f"`vault kv get {path_}`")
+        value = found
     else:
         value = read(ref, folder=folder).password
     return log.secret(value)
@@ -168,6 +174,12 @@ def _from_keyring(service: str, _folder: Path) -> tuple[str, str]:
 
 def _from_vault(path: str, _folder: Path) -> tuple[str, str]:
     what = f"credentials vault:{path}"
+    hint = "`vault kv get` the path with the same VAULT_ADDR and VAULT_TOKEN; it needs `username` and `password`"
+    return _pair(_vault(path, what), what, hint)
+
+
+def _vault(path: str, what: str) -> Mapping[str, Any]:
+    """The fields of the secret at this path. Raises SecretError."""
     mount, _, rest = path.partition("/")
     if not rest:
         raise SecretError(f"{what}: no mount", hint="write vault:MOUNT/PATH, for example vault:kv/bmc/web-1")
@@ -180,7 +192,7 @@ def _from_vault(path: str, _folder: Path) -> tuple[str, str]:
         raise SecretError(f"{what}: the package hvac is not installed", hint="pip install 'metalimmu[vault]'") from exc
     log.secret(os.environ["VAULT_TOKEN"])
     client = hvac.Client(url=os.environ["VAULT_ADDR"], token=os.environ["VAULT_TOKEN"], timeout=20)
-    hint = "`vault kv get` the path with the same VAULT_ADDR and VAULT_TOKEN; it needs `username` and `password`"
+    hint = "`vault kv get` the path with the same VAULT_ADDR and VAULT_TOKEN"
     try:
         try:
             data = client.secrets.kv.v2.read_secret_version(path=rest, mount_point=mount, raise_on_deleted_version=True)
@@ -189,7 +201,7 @@ def _from_vault(path: str, _folder: Path) -> tuple[str, str]:
             found = client.secrets.kv.v1.read_secret(path=rest, mount_point=mount)["data"]
     except Exception as exc:  # hvac, requests and KeyError of an answer in another shape
         raise SecretError(f"{what}: {type(exc).__name__}: {log.redact(str(exc))[:300]}", hint=hint) from exc
-    return _pair(found if isinstance(found, Mapping) else {}, what, hint)
+    return found if isinstance(found, Mapping) else {}
 
 
 _READERS = {"env": _from_env, "file": _from_file, "keyring": _from_keyring, "vault": _from_vault}

@@ -29,6 +29,7 @@ from metalimmu.errors import (
     BmcBroken,
     BmcBusy,
     BmcError,
+    BmcLoginNotTried,
     BmcLoginRefused,
     BmcUnreachable,
     BmcUnsupported,
@@ -129,16 +130,16 @@ class IpmiBmc:
         return {part: lines.get(part, late) for part in parts}
 
     def _allowed(self) -> Credentials:
-        """Raises BmcLoginRefused where there is nothing to log in with, or where this was refused before."""
+        """Raises BmcLoginNotTried where there is nothing to log in with, or where this was refused before."""
         credentials = self._credentials
         if credentials is None:
-            raise BmcLoginRefused(
+            raise BmcLoginNotTried(
                 f"{self.base} wants a login, and this host has no credentials",
                 hint="set `credentials` of the host, or a `match` rule in site.yaml",
             )
         when = self._ledger.refused(self.base, credentials.version)
         if when is not None:
-            raise BmcLoginRefused(
+            raise BmcLoginNotTried(
                 f"{self.base} refused user {credentials.username!r} with this password before ({when}); "
                 "it is not tried again until they change"
             )

@@ -16,7 +16,7 @@ from metalimmu.bmc import answers, uris
 from metalimmu.bmc.answers import Answer
 from metalimmu.bmc.credentials import Credentials
 from metalimmu.bmc.ledger import LoginLedger
-from metalimmu.errors import BmcError, BmcLoginRefused
+from metalimmu.errors import BmcError, BmcLoginNotTried, BmcLoginRefused
 
 LOG = log.get("bmc")
 ROOT = "/redfish/v1/"
@@ -71,7 +71,7 @@ class Login:
     def refused(self, why: str) -> BmcLoginRefused:
         """The error for a 401; and the login is remembered as no good, unless the BMC has just made a session with it."""
         if self._credentials is None:
-            return BmcLoginRefused(
+            return BmcLoginNotTried(
                 f"{self._bmc} wants a login, and this host has no credentials",
                 hint="set `credentials` of the host, or a `match` rule in site.yaml",
             )
@@ -115,7 +115,7 @@ class Login:
             return
         when = self._ledger.refused(self._bmc, credentials.version)
         if when is not None:
-            raise BmcLoginRefused(
+            raise BmcLoginNotTried(
                 f"{self._bmc} refused user {credentials.username!r} with this password before ({when}); "
                 "it is not tried again until they change"
             )

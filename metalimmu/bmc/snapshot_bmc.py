@@ -13,7 +13,7 @@ from metalimmu.bmc.reading import Reading
 from metalimmu.bmc.snapshot_certificate import certificate
 from metalimmu.bmc.tree import ROOT
 from metalimmu.bmc.unknown import Hindered, unknown
-from metalimmu.errors import BmcError, BmcUnsupported
+from metalimmu.errors import BmcError, BmcNotPermitted, BmcUnsupported
 from metalimmu.observed.snapshot import Value
 from metalimmu.observed.types import Reason, Unknown
 
@@ -44,13 +44,15 @@ def read(reading: Reading) -> Asking[None]:
 
 
 def _setting(reading: Reading, name: str, candidates: tuple[Candidate, ...]) -> Asking[None]:
-    """The first candidate that has a value; an empty list only when no other has more. Raises the first trouble."""
+    """The first candidate that has a value; an empty list only when no other has more. Raises the first trouble; at once
+    where it may be over the next time: another place may say it in other words, which must not look like a change.
+    """
     trouble: BmcError | None = None
     empty = ""
     for candidate in candidates:
         try:
             doc = yield from reading.document(candidate.at)
-        except BmcError as exc:
+        except (BmcUnsupported, BmcNotPermitted) as exc:
             trouble = trouble or exc
             continue
         value = _value(doc, name, candidate)

@@ -10,7 +10,7 @@ from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.document import Doc
 from metalimmu.bmc.reading import Reading
 from metalimmu.bmc.unknown import Hindered
-from metalimmu.errors import BmcUnsupported
+from metalimmu.errors import BmcNotPermitted, BmcUnsupported
 from metalimmu.observed.types import Reason, Unknown
 
 _GONE = re.compile(r"^Unavailable: ")  # Dell, for a device that it does not see now: the order is the same
@@ -54,12 +54,22 @@ def _order(reading: Reading, system: Doc) -> Asking[None]:
     if not order:
         raise BmcUnsupported(f"{system.uri} has no BootOrder")
     words = yield from _words(reading, boot)
+    # Before the value is set: a setting has a value or is unknown, never both.
+    next_order = yield from _next_order(reading, system)
     reading.set("boot.order", tuple(words.get(o, o) for o in order), system.uri)
+    if next_order and next_order != order:
+        reading.staged["boot.order"] = tuple(words.get(o, o) for o in next_order)
+
+
+def _next_order(reading: Reading, system: Doc) -> Asking[tuple[str, ...]]:
+    """What waits for the next reboot; empty where nothing does, or the object that is linked is not there."""
     waiting = system.link("@Redfish.Settings", "SettingsObject")
-    if waiting and reading.wants("pending"):
-        next_order = (yield from reading.tree.read(waiting)).texts("Boot", "BootOrder")
-        if next_order and next_order != order:
-            reading.staged["boot.order"] = tuple(words.get(o, o) for o in next_order)
+    if not waiting or not reading.wants("pending"):
+        return ()
+    try:
+        return (yield from reading.tree.read(waiting)).texts("Boot", "BootOrder")
+    except (BmcUnsupported, BmcNotPermitted):
+        return ()
 
 
 def _words(reading: Reading, boot: Doc) -> Asking[dict[str, str]]:

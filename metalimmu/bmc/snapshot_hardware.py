@@ -125,7 +125,10 @@ def _readable(text: str, subtype: str = "") -> str:
 def _manager_port(reading: Reading, candidate: Candidate) -> Asking[int]:
     try:
         doc = yield from reading.document(candidate.at)
-    except BmcError:
+    except BmcUnsupported:
+        return 0
+    except BmcError as exc:  # the other ports may be told all the same
+        reading.unknown[f"cabling.{candidate.port}"] = unknown(exc)
         return 0
     if not doc.part(*candidate.path).data:  # LLDP is switched off
         return 0

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redfish_server as rs
+import yaml
 from collecting import PATHS, Fleet, fleet, login, scan, statuses
 
 from metalimmu.bmc import budget_file
@@ -23,7 +25,9 @@ from metalimmu.bmc.connector import Connector
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.transport import Transport
 from metalimmu.desired import units
+from metalimmu.desired.types import BmcSettings
 from metalimmu.errors import BmcBusy
+from metalimmu.service.site import OpenSite
 
 BMC = "https://10.0.0.1"
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -435,6 +439,29 @@ def test_a_rack_that_another_process_has_filled_is_scanned_when_it_lets_go(
     assert result.value is not None
 
 
+def test_a_site_that_another_process_has_filled_is_scanned_when_it_lets_go(
+    racks: Fleet, file: Path, process: Start
+) -> None:
+    child = process("hold", "-,-,3")
+    assert line(child) == "3"
+    servers = [racks.bmc() for _ in range(3)]
+    timer = threading.Timer(0.5, child.kill)
+    timer.start()
+    results = scan(*(racks.host(s) for s in servers), budget=Budget(Limits(per_site=3), file))
+    timer.join()
+    assert all(r.failure is None for r in results.values())
+
+
+def test_a_site_that_stays_full_is_said_and_ends(racks: Fleet, file: Path) -> None:
+    holder = Budget(Limits(per_site=1), file)
+    assert isinstance(holder.enter(None), Turn)
+    hosts = [racks.host(f"redfish+https://127.0.0.1:{9 + i}", f"h{i}") for i in range(30)]
+    began = time.monotonic()
+    results = scan(*hosts, budget=Budget(Limits(per_site=1), file), total=1.0, window=4)
+    assert all(isinstance(r.failure, NoTurn) for r in results.values())
+    assert time.monotonic() - began < 15
+
+
 def test_a_rack_that_stays_full_is_said_and_ends(racks: Fleet, file: Path) -> None:
     holder = Budget(Limits(per_rack=1), file)
     held = holder.enter("r1")
@@ -456,3 +483,49 @@ def test_rates_of_documents(text: str, rate: float) -> None:
 def test_what_is_no_rate(text: str) -> None:
     with pytest.raises(ValueError, match="no rate"):
         units.per_second(text)
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["{rate: 2}", "{rate: 0/s}", "{rate: 2/h}", "{per_rack: 0}", "{per_site: -1}", "{per_rack: '4'}", "{per_rak: 4}"],
+)
+def test_settings_that_are_wrong_are_named(document: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(yaml.safe_load(document), BmcSettings)
+
+
+def test_the_budget_of_a_site_is_in_its_documents(tmp_path: Path) -> None:
+    urls = 'urls: {bmc: "http://10.0.0.5:8080", machines: "https://10.1.0.5:8443"}'
+    (tmp_path / "site.yaml").write_text(f"name: ams1\n{urls}\nbmc: {{rate: 2/s, per_rack: 4, per_site: null}}\n")
+    site = OpenSite(tmp_path)
+    try:
+        assert site.budget.limits == Limits(rate=2.0, per_rack=4, per_site=None)
+        other = Budget(site.budget.limits, tmp_path / ".metalimmu" / "bmc-budget")
+        assert len(turns(other, "r1")) == 4
+        assert site.budget.enter("r1") is Full.rack  # one file for all processes of the site
+    finally:
+        site.close()
+
+
+def test_what_a_site_opens_goes_through_its_budget(tmp_path: Path, racks: Fleet) -> None:
+    server = racks.bmc(login="none")
+    (tmp_path / "site").mkdir()
+    urls = 'urls: {bmc: "http://10.0.0.5:8080", machines: "https://10.1.0.5:8443"}'
+    (tmp_path / "site" / "site.yaml").write_text(f"name: ams1\n{urls}\nbmc: {{per_rack: 1}}\ntls: {{ca: {racks.ca}}}\n")
+    (tmp_path / "site" / "hosts").mkdir()
+    host = f"- {{name: h1, bmc: '{server.address}', location: {{rack: r1}}}}\n"
+    (tmp_path / "site" / "hosts" / "h.yaml").write_text(host)
+    site = OpenSite(tmp_path / "site")
+    try:
+        assert site.budget.limits.per_rack == 1
+        other = Budget(Limits(per_rack=1), tmp_path / "site" / ".metalimmu" / "bmc-budget")
+        with site.connect(site.spec("h1")) as bmc:
+            assert bmc.power_state()
+            held = other.enter("r1")
+            assert isinstance(held, Turn)
+            threading.Timer(0.3, held.leave).start()
+            began = time.monotonic()
+            assert bmc.power_state()  # waits for the turn that another process has
+            assert time.monotonic() - began >= 0.25
+    finally:
+        site.close()

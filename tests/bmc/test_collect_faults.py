@@ -25,6 +25,7 @@ from metalimmu.errors import (
     BmcBroken,
     BmcBusy,
     BmcCertificateError,
+    BmcLoginNotTried,
     BmcLoginRefused,
     BmcReadOnly,
     BmcRefused,
@@ -488,7 +489,7 @@ def test_no_session_left_means_basic(racks: Fleet) -> None:
 def test_no_credentials_where_some_are_wanted(racks: Fleet) -> None:
     server = racks.bmc()
     result = one(racks.host(server), password=None)
-    assert statuses(result) == [200, BmcLoginRefused, BmcLoginRefused, BmcLoginRefused]
+    assert statuses(result) == [200, BmcLoginNotTried, BmcLoginNotTried, BmcLoginNotTried]
     assert "no credentials" in str(result.value[SYSTEM].error)
 
 
@@ -506,6 +507,46 @@ def test_the_scan_stops_before_an_account_is_locked(racks: Fleet, kind: str) -> 
     scan(*(racks.host(s, f"h{i}") for i, s in enumerate(servers)), password="wrong", ledger=ledger)
     assert sum(len(s.logins) for s in servers) == 6
     assert max(len(s.logins) for s in servers) == 1
+
+
+@pytest.mark.parametrize("fault", [rs.reset, rs.silent, rs.truncated])
+def test_a_login_without_an_answer_is_not_tried_twice(racks: Fleet, fault: rs.Fault) -> None:
+    server = racks.bmc()
+    server.fault("POST", "Sessions", fault)
+    result = one(racks.host(server, read_timeout=0.4), patience=5.0)
+    assert isinstance(result.failure, BmcUnreachable)
+    assert result.value is None
+    assert sum(m == "POST" for m, _ in server.requests) == 1
+
+
+def test_a_root_that_wants_a_login_and_takes_basic_only_is_asked_once_with_a_wrong_one(racks: Fleet) -> None:
+    server = racks.bmc(login="basic")
+    public = rs.status(401)
+    server.fault("GET", rs.ROOT, public)
+    ledger = MemoryLedger()
+    for _ in range(2):
+        result = one(racks.host(server), password="wrong", ledger=ledger)
+        assert isinstance(result.failure, BmcLoginRefused)
+    assert sum("Authorization" in h for h in server.headers) == 1
+
+
+def test_busy_without_credentials_is_waited_out(racks: Fleet) -> None:
+    server = racks.bmc(login="none")
+    server.fault("GET", rs.ROOT, rs.status(503), times=1)
+    assert statuses(one(racks.host(server), password=None)) == [200, 200, 200, 200]
+
+
+def test_a_session_is_ended_over_a_new_connection_where_the_old_one_has_ended(racks: Fleet) -> None:
+    server = racks.bmc()
+
+    def close(handler: rs.Handler) -> bool:
+        handler.close_connection = True
+        return False
+
+    server.fault("GET", "Bios", close)
+    assert statuses(one(racks.host(server))) == [200, 200, 200, 200]
+    assert server.sessions == {}
+    assert server.connections == 2
 
 
 def test_good_logins_open_the_gate(racks: Fleet) -> None:

@@ -10,6 +10,7 @@ from walked import V1, Recorded, collection, link, small
 from metalimmu.bmc import uris
 from metalimmu.bmc.ask import Reply
 from metalimmu.bmc.snapshot_hardware import _readable
+from metalimmu.bmc.unknown import BmcTimeout
 from metalimmu.bmc.walk import EVERYTHING, Want
 from metalimmu.observed.types import Reason
 
@@ -74,6 +75,19 @@ def test_a_port_that_cannot_be_read_is_unknown_not_unplugged() -> None:
     why = found.why_unknown("cabling.Slot 3 port 2")
     assert why is not None
     assert why.reason is Reason.not_permitted
+
+
+def test_the_managers_own_port_that_cannot_be_read_is_unknown_not_unplugged() -> None:
+    machine = with_ports("Supermicro")
+    machine.edit(
+        f"{V1}/Managers/1", lambda d: d.update(Oem={"Supermicro": {"LLDP": link("Managers/1/Oem/Supermicro/LLDP")}})
+    )
+    machine.faults[uris.key(f"{V1}/Managers/1/Oem/Supermicro/LLDP")] = BmcTimeout("no answer")
+    found = machine.walk(CABLING)
+    assert found.settings["cabling.Slot 3 port 1"] == "leaf-12a Eth1/7"
+    why = found.why_unknown("cabling.BMC")
+    assert why is not None
+    assert why.reason is Reason.timeout
 
 
 @pytest.mark.parametrize(("stale", "count"), [("NotStale", 1), ("Stale", 0)])

@@ -303,6 +303,39 @@ def test_accounts_that_may_not_be_seen_are_unknown_not_absent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fault", "told"),
+    [(Reply(403, {}, b"{}"), True), (Reply(404, {}, b"{}"), True), (BmcTimeout("no answer"), None), (Reply(503), None)],
+)
+def test_what_may_be_over_the_next_time_is_not_answered_from_elsewhere(
+    fault: Reply | BmcError, told: bool | None
+) -> None:
+    """Dell's attributes say another NTP than the standard's resource: a slow answer must not look like a change."""
+    machine = small("Dell Inc.")
+    attributes = "Managers/1/Oem/Dell/DellAttributes/iDRAC.Embedded.1"
+    machine.edit(
+        f"{V1}/Managers/1", lambda d: d.update(Links={"Oem": {"Dell": {"DellAttributes": [link(attributes)]}}})
+    )
+    document = link(attributes) | {"Attributes": {"NTPConfigGroup.1.NTPEnable": "Disabled"}}
+    machine.tree[uris.key(f"{V1}/{attributes}")] = json.dumps(document).encode()
+    assert machine.walk().settings["bmc.ntp.enabled"] is False
+    machine.faults[uris.key(f"{V1}/{attributes}")] = fault
+    found = machine.walk()
+    assert found.settings.get("bmc.ntp.enabled") is told
+    assert (found.why_unknown("bmc.ntp.enabled") is None) is (told is not None)
+
+
+def test_an_order_of_boot_has_a_value_or_is_unknown_and_never_both() -> None:
+    machine = small()
+    waiting = "Systems/1/Settings"
+    machine.edit(f"{V1}/Systems/1", lambda d: d.update({"@Redfish.Settings": {"SettingsObject": link(waiting)}}))
+    assert "boot.order" in machine.walk().settings  # 404: nothing can wait there
+    machine.faults[uris.key(f"{V1}/{waiting}")] = BmcTimeout("no answer")
+    found = machine.walk()
+    assert "boot.order" not in found.settings
+    assert found.unknown["boot.order"].reason is Reason.timeout
+
+
+@pytest.mark.parametrize(
     ("member", "setting"),
     [
         ("AccountService/Accounts/3", "bmc.accounts"),

@@ -39,6 +39,8 @@ LONG = 0.25
 """A wait of so many seconds is worth giving the place away for."""
 WHOLE_ROOT = {b"Systems", b"Managers"}
 """A root that shows less to those who have not logged in is read again."""
+IDLE = 1.0
+"""Seconds after which a kept-alive connection is not trusted with a login."""
 SILENT = 2
 """So many timeouts in a row and the BMC is away; one alone may be one slow resource."""
 
@@ -151,7 +153,8 @@ class Conversation:
             except (BmcBusy, BmcUnreachable) as exc:
                 trouble = exc
                 retries = retries or Retries("GET")
-                wait = retries.after_error(exc, random.random())  # noqa: S311  not a secret
+                # `away` already: a login that got no answer is not tried twice.
+                wait = None if self.away else retries.after_error(exc, random.random())  # noqa: S311  not a secret
             else:
                 if found[0].status < 429:
                     return found
@@ -198,10 +201,13 @@ class Conversation:
         await self._patiently(self._begin, ROOT)
 
     async def _begin(self, path: str) -> tuple[Response, str]:
-        headers = await self._log_in()
-        if self._root is None:
-            self._root, path = await self._send(Request("GET", path, None, headers))
-        return self._root, path
+        await self._log_in()
+        if self._root is not None:
+            return self._root, path
+        found = await self._attempt(path)
+        if found[0].status == 200:
+            self._root = found[0]
+        return found
 
     async def _log_in(self) -> dict[str, str]:
         if self._login.known is None:
@@ -242,10 +248,21 @@ class Conversation:
         attempt = not self._proven and (request.method == "POST" or "Authorization" in request.headers)
         if not attempt or self._credentials is None:
             return await self._exchange(request, self._times())
-        self._pass = await self._gate.enter(self._credentials.version)
+        return await self._try_login(request, self._credentials.version)
+
+    async def _try_login(self, request: Request, version: str) -> tuple[Response, str]:
+        asked = self._loop.time()
+        self._pass = await self._gate.enter(version)
         try:
+            if self._loop.time() - asked > IDLE:
+                self._exchange.close()  # it may have ended meanwhile, and this is nothing to send twice
             found = await self._exchange(request, self._times())
             self._judge(request, answer(*found))
+        except BmcUnreachable as exc:
+            if request.method == "POST" and not isinstance(exc, NotSent):
+                self.away = exc
+            raise
+        else:
             return found
         finally:
             self._pass.unknown()

@@ -62,8 +62,8 @@ class Exchange:
             try:
                 response = await self.line.exchange(data, times)
             except Broke:
-                # BMCs close idle connections without a word; a read is not answered twice for being asked again.
-                if method not in readonly.READS:
+                # BMCs close idle connections without a word; reads and the end of a session may be asked for again.
+                if method == "POST":
                     raise
                 self.count += 1
                 response = await self.line.exchange(data, times)

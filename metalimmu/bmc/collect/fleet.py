@@ -7,7 +7,7 @@ import gc
 import resource
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.budget import Account, Budget, Full, NoTurn
 from metalimmu.bmc.collect.conversation import Conversation, Shared
 from metalimmu.bmc.collect.gate import Gate
+from metalimmu.bmc.collect.line_up import LineUp
 from metalimmu.bmc.collect.secrets import Secrets
 from metalimmu.bmc.collect.types import Collected, CollectSettings, ScanTarget
 from metalimmu.bmc.collect.window import Place, Window
@@ -30,8 +31,6 @@ T = TypeVar("T")
 OTHERS = ("ipmi", "fake")
 SILENT_SHARE = 4
 """So many times the window may be open at once, those included that keep silent and have given their place away."""
-LOOK_AHEAD = 20_000
-"""Targets that are looked at while the racks of those before them have no turn."""
 GLANCE = 0.2
 SPARE_FILES = 256
 COLLECT_EVERY = 25_000
@@ -92,12 +91,11 @@ class Fleet(Generic[T]):
         credentials: Callable[[ScanTarget], Awaitable[Credentials | None]],
     ) -> None:
         self.results: deque[Collected[T]] = deque()
-        self._rest: Iterator[ScanTarget] = iter(targets)
-        self._put_back: ScanTarget | None = None
-        self._drained = False
+        self._line_up = LineUp(targets, self._refused)
         self._reader = reader
         self._budget = budget
         self._credentials = credentials
+        self._total = settings.total
         self._most = _descriptors(settings.window * SILENT_SHARE)
         window = min(settings.window, self._most)
         self._gate = Gate(settings.max_refused)
@@ -105,11 +103,6 @@ class Fleet(Generic[T]):
         self._shared = Shared(settings, ledger, self._gate, self._window)
         self._backlog = 2 * window
         self._running: set[asyncio.Task[None]] = set()
-        self._parked: dict[str | None, deque[ScanTarget]] = {}
-        self._parked_count = 0
-        self._open: dict[str | None, None] = {}  # racks with parked targets that may have a turn
-        self._busy: set[str] = set()  # BMCs that are being talked to
-        self._twins: dict[str, deque[ScanTarget]] = {}  # further targets behind one of these
         self._changed: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._progress = self._loop.time()
@@ -117,18 +110,18 @@ class Fleet(Generic[T]):
 
     @property
     def finished(self) -> bool:
-        return self._drained and not (self._running or self._parked_count or self._twins or self.results)
+        return self._line_up.empty and not (self._running or self.results)
 
     def start_more(self) -> None:
         """As many as may begin now. Not ahead of a consumer that does not keep up."""
         while not self._window.full and len(self._running) < self._most and len(self.results) < self._backlog:
             if self._gate.stopped:
-                self._refuse_some()
+                self._give_up(lambda _: self._gate.error())
                 return
-            found = self._next()
+            found = self._line_up.next(self._enter)
             if found is None:
                 return
-            target, account, place = found
+            target, (account, place) = found
             self._progress = self._loop.time()
             task = self._loop.create_task(self._one(target, account, place))
             self._running.add(task)
@@ -137,8 +130,7 @@ class Fleet(Generic[T]):
     async def change(self) -> None:
         """Until something ends, or for a glance at what other processes have given back."""
         self._changed = self._loop.create_future()
-        waits = self._parked_count > 0
-        timer = self._loop.call_later(GLANCE, self._look_again) if waits else None
+        timer = self._loop.call_later(GLANCE, self._look_again) if self._line_up.waits else None
         try:
             await self._changed
         finally:
@@ -154,74 +146,13 @@ class Fleet(Generic[T]):
         if running:
             await asyncio.gather(*running, return_exceptions=True)
 
-    # who begins
-
-    def _next(self) -> tuple[ScanTarget, Account | None, Place] | None:
-        """The first that may begin. A rack that is full keeps its targets for later, and others go before them."""
-        while self._open:
-            name = next(iter(self._open))
-            queue = self._parked[name]
-            place = self._try(queue[0])
-            if place is Full.site:
-                return None
-            del self._open[name]
-            if not isinstance(place, Full):
-                target = queue.popleft()
-                self._parked_count -= 1
-                if queue:
-                    self._open[name] = None
-                else:
-                    del self._parked[name]
-                return target, *place
-        while self._parked_count < LOOK_AHEAD and (fresh := self._pull()) is not None:
-            if self._answered(fresh) or self._twin(fresh):
-                continue
-            place = Full.rack if rack(fresh) in self._parked else self._try(fresh)
-            if not isinstance(place, Full):
-                return fresh, *place
-            if place is Full.site:
-                self._put_back = fresh
-                return None
-            self._park(fresh)
-        return None
-
-    def _try(self, target: ScanTarget) -> tuple[Account | None, Place] | Full:
-        name, base = rack(target), base_url(target.bmc)
-        account = self._budget.account(base, name, bulk=True) if self._budget else None
+    def _enter(self, target: ScanTarget) -> tuple[Account | None, Place] | Full:
+        name = rack(target)
+        account = self._budget.account(base_url(target.bmc), name, bulk=True) if self._budget else None
         place = self._window.try_enter(account, name)
-        if isinstance(place, Full):
-            return place
-        self._busy.add(base)
-        return account, place
+        return place if isinstance(place, Full) else (account, place)
 
-    def _pull(self) -> ScanTarget | None:
-        target, self._put_back = self._put_back or next(self._rest, None), None
-        self._drained = target is None
-        return target
-
-    def _park(self, target: ScanTarget) -> None:
-        self._parked.setdefault(rack(target), deque()).append(target)
-        self._parked_count += 1
-
-    def _twin(self, target: ScanTarget) -> bool:
-        """Another host behind a BMC that is being talked to: after it, for one conversation per BMC is enough."""
-        base = base_url(target.bmc)
-        if base in self._busy:
-            self._twins.setdefault(base, deque()).append(target)
-        return base in self._busy
-
-    def _untwin(self, base: str) -> None:
-        self._busy.discard(base)
-        waiting = self._twins.get(base)
-        if waiting:
-            target = waiting.popleft()
-            self._busy.add(base)  # until it begins: a third one must not come in between
-            self._park(target)
-            self._open[rack(target)] = None
-            if not waiting:
-                del self._twins[base]
-
-    def _answered(self, target: ScanTarget) -> bool:
+    def _refused(self, target: ScanTarget) -> bool:
         """Not ours to read, or no address."""
         scheme = target.bmc.partition("://")[0]
         try:
@@ -234,25 +165,10 @@ class Fleet(Generic[T]):
         self._warn(target)
         return False
 
-    def _refuse_some(self) -> None:
-        """The scan has stopped: nobody new is asked."""
-        self._open.clear()
-        while len(self.results) < self._backlog and (target := self._anyone()) is not None:
-            self.results.append(_failed(target, self._gate.error()))
-
-    def _anyone(self) -> ScanTarget | None:
-        for name, queue in self._parked.items():
-            self._parked_count -= 1
-            target = queue.popleft()
-            if not queue:
-                del self._parked[name]
-            return target
-        for base, twins in self._twins.items():
-            target = twins.popleft()
-            if not twins:
-                del self._twins[base]
-            return target
-        return self._pull()
+    def _give_up(self, why: Callable[[ScanTarget], MetalimmuError]) -> None:
+        """Nobody new is asked."""
+        while len(self.results) < self._backlog and (target := self._line_up.anyone()) is not None:
+            self.results.append(_failed(target, why(target)))
 
     # one of them
 
@@ -276,7 +192,7 @@ class Fleet(Generic[T]):
                 await talk.close()
                 place = talk.place
             place.leave()
-            self._untwin(base_url(target.bmc))
+            self._line_up.ended(target)
         requests = talk.requests if talk else 0
         seconds = self._loop.time() - began
         self.results.append(
@@ -289,18 +205,13 @@ class Fleet(Generic[T]):
         self._wake()
 
     def _left(self, name: str | None) -> None:
-        """A place in this rack became free: others may begin there."""
-        if name in self._parked:
-            self._open[name] = None
+        self._line_up.left(name)
         self._wake()
 
     def _look_again(self) -> None:
-        self._open = dict.fromkeys(self._parked)
-        limit = self._shared.settings.total
-        if not self._running and self._loop.time() - self._progress > limit:
-            for queue in self._parked.values():
-                self.results += (_failed(t, NoTurn(f"{t.name}: no turn became free in {limit:.0f} s")) for t in queue)
-            self._parked, self._open, self._parked_count = {}, {}, 0
+        self._line_up.look_again()
+        if not self._running and self._loop.time() - self._progress > self._total:
+            self._give_up(lambda target: NoTurn(f"{target.name}: no turn became free in {self._total:.0f} s"))
         self._wake()
 
     def _wake(self) -> None:
