@@ -13,7 +13,8 @@
     │   ├── BmcBusy                429, 500, 502, 503, 504                             (retry)
     │   ├── BmcCertificateError    TLS: wrong CA, wrong name, wrong fingerprint
     │   ├── BmcLoginRefused        401, also after one fresh session
-    │   │   └── ScanStopped          not asked: too many logins of this scan were refused
+    │   │   └── BmcLoginNotTried     nothing was sent: it was refused before, or there is nothing to log in with
+    │   │       └── ScanStopped        too many logins of this scan were refused
     │   ├── BmcNotPermitted        403
     │   ├── BmcReadOnly            the site's mode forbids the write; nothing was sent
     │   ├── BmcUnsupported         the BMC has no such thing
@@ -35,6 +36,7 @@
     │   ├── FetchFailed
     │   └── AgentRefused           the controller told this agent to stop
     ├── GuardRefused             nothing was done
+    │   ├── HostsRefused           some of many hosts; .problems has a line for each
     │   ├── LeaseHeld              another run works on this host
     │   ├── LeaseLost              our fencing token is no longer the newest
     │   ├── HostProtected
@@ -128,7 +130,11 @@ class BmcLoginRefused(BmcError):
     default_hint = "correct the credentials; these are not tried again, so that no account is locked (`power status HOST --retry-login` does)"
 
 
-class ScanStopped(BmcLoginRefused):
+class BmcLoginNotTried(BmcLoginRefused):
+    """Does not count where refused logins are counted: the BMC was not asked."""
+
+
+class ScanStopped(BmcLoginNotTried):
     default_hint = "correct the credentials, then scan again; no host is asked twice with the same ones"
 
 
@@ -222,6 +228,16 @@ class AgentRefused(AgentError):
 
 class GuardRefused(MetalimmuError):
     default_hint = "nothing was done"
+
+
+class HostsRefused(GuardRefused):
+    """Of many hosts some are refused; `problems` has a line for each."""
+
+    default_hint = "--skip-refused goes on with the others"
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
 
 
 class LeaseHeld(GuardRefused):

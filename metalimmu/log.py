@@ -39,16 +39,37 @@ def forget(value: str) -> None:
 
 
 def redact(text: str) -> str:
+    return _without(text, _known())
+
+
+def redacted(data: Any) -> Any:
+    """The same for what becomes JSON: each text for itself, so that a secret made of digits, or a quote behind one, leaves
+    JSON behind.
+    """
+    return _each("", json.loads(json.dumps(data, default=str)), _known())
+
+
+def _known() -> list[str]:
     with _LOCK:
-        known = sorted(_SECRETS, key=len, reverse=True)
-    for value in known:
+        return sorted(_SECRETS, key=len, reverse=True)
+
+
+def _without(text: str, secrets: list[str]) -> str:
+    for value in secrets:
         text = text.replace(value, "***")
     return _HEADERS.sub(r"\1***", _PATHS.sub(r"\1***", text))
 
 
-def redacted(data: Any) -> Any:
-    """The same for JSON."""
-    return json.loads(redact(json.dumps(data, default=str)))
+def _each(name: str, value: Any, secrets: list[str]) -> Any:
+    """`name` is the field that has the value: `password`, `X-Auth-Token`."""
+    if isinstance(value, dict):
+        return {_without(k, secrets): _each(k, v, secrets) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_each(name, v, secrets) for v in value]
+    if not isinstance(value, str):
+        return value
+    head = f"{name}="
+    return _without(head + value, secrets).removeprefix(_without(head, secrets)) if name else _without(value, secrets)
 
 
 class _Redacting(logging.Formatter):

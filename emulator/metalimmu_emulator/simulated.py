@@ -21,6 +21,12 @@ WORD                  what happens                                              
 ``read-back-differs`` the disk returns something else than was written                -
 ``no-report``         the new system never reports                                    -
 ``wrong-version``     the new system says another version                             the version
+``no-unit``           the new system has no unit that fetches configs                 -
+``config-cut``        the fetch of a config is cut                                    -
+``config-fails``      a config cannot be applied                                      why
+``config-cuts-off``   after a config is applied the controller is out of reach        -
+``other-config``      it says that it has another config                              anything
+``other-key``         it signs with another key than its own                          -
 ====================  ==============================================================  =========================
 """
 
@@ -36,20 +42,19 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import msgspec
 
 from metalimmu.observed.machine import Fault, Machine
-from metalimmu.wire import codec
 from metalimmu.wire.messages import SystemReport
 from metalimmu_emulator.simulated_agent import Crashed, Platter, SimulatedAgent, find_boot
-from metalimmu_emulator.simulated_http import BROKEN, Connection, any_server, pieces
+from metalimmu_emulator.simulated_http import BROKEN, any_server, pieces
 from metalimmu_emulator.simulated_state import FileState, State
+from metalimmu_emulator.simulated_system import SimulatedSystem
 
 _MAGIC = b'{"metalimmu-system":'
 _WHO = ("image_id", "image_version", "build_id")
-_ONCE = frozenset({"network-cut", "crash"})
+_ONCE = frozenset({"network-cut", "crash", "config-cut"})
 _POLL = 0.1  # seconds between looks at the BMC, before scaling
 
 
@@ -72,7 +77,7 @@ class SimulatedMachine:
         """`images`: digest -> (image id, version, build id), for images without a `system_header`.
 
         `faults`: words of the table with `_` for `-`, and their detail: `no_report="", wrong_serial="X1"`. They hold
-        for ever, but `network_cut` and `crash`, which happen once.
+        for ever, but `network_cut`, `crash` and `config_cut`, which happen once.
         """
         self.disk = disk or Platter()
         self.pace = pace
@@ -198,34 +203,10 @@ class SimulatedMachine:
         if self.fault("no-report") is not None:
             self._say("the system does not report")
             return
-        proof = self.disk.seed.get("metalimmu.json")
         report = self._report()
         self._say(f"{report.image_id}@{report.image_version} runs")
-        if proof is None:
-            return
-        where = json.loads(proof)
-        connection = Connection(where["url"], where["pin"], self.context)
-        path = urlsplit(where["url"]).path.rstrip("/") + "/v1/system"
-        headers = {"Authorization": f"Bearer {where['token']}"}
-        try:
-            self._ask_until_acknowledged(connection, path, headers, report)
-        finally:
-            connection.close()
-
-    def _ask_until_acknowledged(
-        self, connection: Connection, path: str, headers: dict[str, str], report: SystemReport
-    ) -> None:
-        wait = 2.0
-        while True:
-            try:
-                answer = connection.request("POST", path, body=codec.encode(report), headers=headers)
-                if answer.status == 200 and json.loads(answer.data).get("acknowledged") is True:
-                    self._say("acknowledged")
-                    return
-            except BROKEN as exc:
-                self._say(f"report: {exc}")
-            self.pause(wait)
-            wait = min(wait * 1.5, 15)
+        if "metalimmu.json" in self.disk.seed:
+            SimulatedSystem(self, self._report, self._say).run()
 
     def _report(self) -> SystemReport:
         machine = self.machine()

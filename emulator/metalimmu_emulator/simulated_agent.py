@@ -34,6 +34,7 @@ from metalimmu_emulator.simulated_http import BROKEN, Answer, Connection
 T = TypeVar("T")
 
 _LARGEST_SLOT = 1 << 17
+_REFUSALS = 3  # in a row, as the real one
 
 _CONTENT: dict[str, bytes] = {}  # by SHA-256: a hundred machines with one image hold its bytes once
 _CONTENT_LOCK = threading.Lock()
@@ -47,6 +48,8 @@ class Platter:
     chunks: dict[int, str] = field(default_factory=dict)  # index -> SHA-256 of what is there
     complete: str = ""  # digest of the image, once all of it is written and configured
     seed: dict[str, str] = field(default_factory=dict)
+    host_keys: dict[str, Any] = field(default_factory=dict)  # of the system that runs, by its deployment's token
+    applied: int = 0  # serial of the newest run-time config that was fetched
 
     def write(self, index: int, sha: str, data: bytes) -> None:
         with _CONTENT_LOCK:
@@ -82,6 +85,10 @@ class Failed(Exception):
         self.code = code
 
 
+class _Lost(Exception):
+    """The controller no longer knows what this agent does: check in again."""
+
+
 class SimulatedAgent:
     """`run` returns when the controller says go."""
 
@@ -107,6 +114,8 @@ class SimulatedAgent:
                     if task.stage == "write":
                         self._write_all(task)
                     self._wait_for_go()
+                except _Lost:
+                    self._around.pause(2)
                 except Failed as exc:
                     failed_at = self._fence
                     told = Failure(exc.code, str(exc), boot_id=self._around.boot_id)
@@ -262,8 +271,12 @@ class SimulatedAgent:
 
     def _ask(self, method: str, path: str, said: Any, kind: type[T]) -> T:
         """Until it is answered with 200. Orders with an older fence come from a controller that was replaced."""
+        refused = 0
         while True:
             answer = self._send(method, path, codec.encode(said))
+            refused = refused + 1 if answer.status // 100 == 4 else 0
+            if refused == _REFUSALS and not isinstance(said, Failure):
+                raise _Lost
             if answer.status == 200:
                 given = codec.decode(kind, answer.data)
                 if not isinstance(given, Orders) or given.fence >= self._fence:

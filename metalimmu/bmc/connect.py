@@ -5,7 +5,7 @@
 ``redfish+http://``         the same in the clear: a lab, or a network of its own
 ``fake://``                 `metalimmu.bmc.fake`
 ``redfish-raw+https://``    the same over DMTF's client library
-``ipmi://``                 pyghmi, for reading
+``ipmi://``                 pyghmi; power, boot device and inventory, no media
 ==========================  ================================================================
 """
 
@@ -73,7 +73,14 @@ def connect(
     if scheme == "ipmi":
         from metalimmu.bmc.ipmi import IpmiBmc
 
-        return IpmiBmc.open(target, credentials=login, ledger=ledger, budget=budget)
+        return IpmiBmc.open(
+            target,
+            credentials=login,
+            mode=mode or target.mode,
+            before_write=before_write,
+            ledger=ledger,
+            budget=budget,
+        )
     from metalimmu.bmc.redfish import RedfishBmc
 
     driver = RedfishBmc

@@ -12,7 +12,7 @@ from metalimmu.observed.types import Component, Inventory, PowerState, Reason, S
 
 DRIVER = "ipmi"
 Found = dict[str, Any]
-"""The worker's parts by name, each its data or an Unknown."""
+"""The worker's parts by name, each its data or an Unknown; `boot` is a BootOverride."""
 
 # IANA private enterprise numbers, as Get Device ID gives them.
 MAKERS = {
@@ -80,7 +80,7 @@ def inventory(found: Found, base: str) -> Inventory:
         driver=DRIVER,
         identity=who,
         power=power if isinstance(power, Unknown) else PowerState.on if power["on"] else PowerState.off,
-        boot=Unknown(Reason.not_permitted, "needs Operator rights over IPMI; the session has User rights"),
+        boot=found["boot"],
         media=_not_modelled("virtual media"),
         processors=_not_modelled("processors"),
         memory=_not_modelled("memory modules"),

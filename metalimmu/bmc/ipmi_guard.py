@@ -1,6 +1,6 @@
-"""pyghmi's session with a gate: what leaves it is on the list of read commands, or it does not leave.
+"""pyghmi's session with a gate: what leaves it is on the list, or it does not leave.
 
-Only `ipmi_worker` imports this, in a process of its own: pyghmi keeps its sockets, its sessions and its thread in
+Only the processes of `ipmi_worker` and `ipmi_sol` import this: pyghmi keeps its sockets, its sessions and its thread in
 module variables, its `select` cannot have descriptors above 1023, and its waits have no end of their own when that
 thread dies. A process can be ended.
 """
@@ -8,21 +8,27 @@ thread dies. A process can be ended.
 from __future__ import annotations
 
 import select
+import struct
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from pyghmi.exceptions import IpmiException
 from pyghmi.ipmi.private import session
 from pyghmi.ipmi.private.constants import payload_types
 
-# Network function and command (IPMI 2.0, appendix G). All of them are for the User privilege level, and the session asks
-# for no more than that, so the BMC itself refuses anything that changes a machine.
+# Network function and command (IPMI 2.0, appendix G).
 SESSION = {
     (0x06, 0x38): "Get Channel Authentication Capabilities",
     (0x06, 0x3B): "Set Session Privilege Level",
     (0x06, 0x3C): "Close Session",
 }
+# All of these but one are for the User privilege level, and a reading session asks for no more than that, so the BMC itself
+# refuses what changes a machine. The boot options are for Operators, even to look at.
 READS = {
     (0x00, 0x01): "Get Chassis Status",
+    (0x00, 0x09): "Get System Boot Options",
     (0x04, 0x23): "Get Sensor Reading Factors",
     (0x04, 0x2D): "Get Sensor Reading",
     (0x06, 0x01): "Get Device ID",
@@ -37,37 +43,109 @@ READS = {
     (0x0A, 0x43): "Get SEL Entry",
     (0x0A, 0x48): "Get SEL Time",
 }
-ALLOWED = frozenset(SESSION | READS)
-PAYLOADS = frozenset(payload_types[name] for name in ("ipmi", "rmcpplusopenreq", "rakp1", "rakp3"))
-USER = 2
+WRITES = {
+    (0x00, 0x02): "Chassis Control",
+    (0x00, 0x04): "Chassis Identify",
+    (0x00, 0x08): "Set System Boot Options",
+}
+BOOT_PARAMETERS = frozenset({3, 5})  # when the flags are forgotten, and the flags (28.13); no boot initiator's mailbox
+CONSOLE = {
+    (0x06, 0x48): "Activate Payload",
+    (0x06, 0x49): "Deactivate Payload",
+    (0x06, 0x4B): "Get Payload Instance Info",
+}
+_OPENING = frozenset(payload_types[name] for name in ("ipmi", "rmcpplusopenreq", "rakp1", "rakp3"))
+SOL = payload_types["sol"]
+USER, OPERATOR, ADMINISTRATOR = 2, 3, 4
 
 
 class NotAllowed(Exception):
     """Not sent."""
 
 
-def check(netfn: int | None, command: int | None, bridge: object = None) -> None:
-    """Raises NotAllowed. Nothing is bridged either: another controller has other commands."""
-    if (netfn, command) not in ALLOWED or bridge:
-        name = "?" if netfn is None or command is None else f"{netfn:#04x} {command:#04x}"
-        raise NotAllowed(f"IPMI command {name}{' by a bridge' if bridge else ''} is not on the list of read commands")
-
-
 class OutOfTime(Exception):
-    """The deadline of the whole reading has passed."""
+    """The deadline of the whole job has passed."""
+
+
+class Unanswered(Exception):
+    """A command that went out was not answered: nobody knows whether it was carried out."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What one kind of session may send."""
+
+    what: str
+    commands: frozenset[tuple[int, int]]
+    console: bool = False  # the serial console's packets
+    typing: bool = False  # ... also those that carry characters or a break
+
+    def command(self, netfn: int | None, command: int | None, data: Sequence[int] = (), bridge: object = None) -> None:
+        """Raises NotAllowed. Nothing is bridged either: another controller has other commands."""
+        if (netfn, command) not in self.commands or bridge:
+            name = "?" if netfn is None or command is None else f"{netfn:#04x} {command:#04x}"
+            raise NotAllowed(f"IPMI command {name}{' by a bridge' if bridge else ''} is not on the list of {self.what}")
+        if (netfn, command) == (0x00, 0x08) and (not data or data[0] not in BOOT_PARAMETERS):
+            raise NotAllowed(f"system boot option {[*data[:1]]} is not on the list of {self.what}")
+
+    def payload(self, kind: int | None, payload: Sequence[int]) -> None:
+        """Raises NotAllowed. No OEM payloads; of the serial console's packets an acknowledgement has no sequence number
+        and no flags (15.9).
+        """
+        if kind in _OPENING:
+            return
+        if kind != SOL or not self.console:
+            raise NotAllowed(f"IPMI payload type {kind} is not on the list of {self.what}")
+        if payload and not self.typing and (len(payload) > 4 or payload[0] or payload[3]):
+            raise NotAllowed(f"characters for a serial console are not on the list of {self.what}")
+
+
+READING = Gate("read commands", frozenset(SESSION | READS))
+WRITING = Gate("read and write commands", frozenset(SESSION | READS | WRITES))
+VIEWING = Gate("a console that is looked at", frozenset(SESSION | CONSOLE), console=True)
+TYPING = Gate("a console", frozenset(SESSION | CONSOLE), console=True, typing=True)
 
 
 class Session(session.Session):  # type: ignore[misc]
-    """Log in with `Session.open`. `sha1`: begin with SHA-1 instead of SHA-256."""
+    """Log in with `Session.open`, log out with `close`."""
 
+    gate = READING
     deadline = float("inf")
+    once_seconds = 10.0
     first_hash = 256
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        self.once = False  # the command that goes out now must not go out again
+        self.established = False
+        super().__init__(*args, **more)
+
     @classmethod
-    def open(cls, address: str, port: int, username: str, password: str, deadline: float) -> Session:
+    def open(
+        cls, address: str, port: int, username: str, password: str, *, gate: Gate, rights: int, deadline: float
+    ) -> Session:
         """Raises pyghmi's IpmiException."""
-        cls.deadline = deadline
-        return cls(bmc=address, userid=username, password=password, port=port, privlevel=USER, keepalive=False)
+        cls.gate, cls.deadline = gate, deadline
+        cls.initting_sessions.clear()  # pyghmi finds a closed one there again: it is kept by text and removed by bytes
+        found = cls(bmc=address, userid=username, password=password, port=port, privlevel=rights, keepalive=False)
+        found.established = True
+        return found
+
+    def close(self) -> None:
+        """Log out, and see to it that the BMC has heard it: an open session takes one of its few places for a minute."""
+        if self.logged and not self.broken:
+            self.sol_handler = None  # whoever had a console has ended it
+            for _ in range(3):
+                self.lastresponse = None
+                self.incommand = False
+                self.lastpayload = None
+                self.raw_command(netfn=0x06, command=0x3C, data=struct.pack("<I", self.sessionid), retry=False)
+                until = time.monotonic() + 0.4
+                while self.lastresponse is None and time.monotonic() < until:
+                    session.Session.wait_for_rsp(0.1)
+                if self.lastresponse is not None:
+                    break
+        self.logged = 0
+        self.logout(sessionok=False)
 
     def _initsession(self) -> None:
         super()._initsession()
@@ -83,17 +161,48 @@ class Session(session.Session):  # type: ignore[misc]
         **more: Any,
     ) -> None:
         """Every IPMI command comes by here, the session's own too."""
-        check(netfn, command, bridge_request)
-        if time.monotonic() > self.deadline:
+        self.gate.command(netfn, command, data, bridge_request)
+        if time.monotonic() > self.deadline and (netfn, command) != (0x06, 0x3C):
             raise OutOfTime
         super()._send_ipmi_net_payload(netfn, command, data, code, bridge_request, **more)
 
     def send_payload(self, payload: Any = (), payload_type: int | None = None, *args: Any, **more: Any) -> None:
-        """And every packet by here: no serial console, no OEM payload."""
-        kind = self.last_payload_type if payload_type is None else payload_type
-        if kind not in PAYLOADS:
-            raise NotAllowed(f"IPMI payload type {kind} is not one of a session that reads")
+        """And every packet by here."""
+        self.gate.payload(self.last_payload_type if payload_type is None else payload_type, payload)
         super().send_payload(payload, payload_type, *args, **more)
+
+    def _timedout(self) -> None:
+        """Pyghmi sends again what was not answered, after a new login if need be. A reset that was carried out twice would
+        use up a one-time boot override: what is marked `once` is waited for, and not sent again.
+        """
+        if self.once and self.lastpayload:
+            waited = session.Session.waiting_sessions
+            if time.monotonic() < self.once_until:
+                self.expiration = time.monotonic() + 0.5
+                waited[self] = {"ipmisession": self, "timeout": self.expiration}
+                return
+            self.lastpayload, self.incommand = None, False
+            raise Unanswered
+        super()._timedout()
+        if self.broken and self.established:
+            raise Unanswered  # pyghmi would look for the command in an answer that is none
+
+    def command_once(self, netfn: int, command: int, data: Sequence[int]) -> dict[str, Any]:
+        """Raises Unanswered, IpmiException."""
+        self.once, self.once_until = True, time.monotonic() + self.once_seconds
+        try:
+            found: dict[str, Any] | None = self.raw_command(netfn=netfn, command=command, data=data)
+        finally:
+            self.once = False
+        if found is None:
+            raise IpmiException("Session no longer connected")
+        return found
+
+    def onlogon(self, parameter: dict[str, Any]) -> None:
+        """A session that was opened and does not get its rights is closed, not left to the BMC's time limit."""
+        if "error" in parameter and self.sessioncontext == "ESTABLISHED" and self.sessionid:
+            self._send_ipmi_net_payload(0x06, 0x3C, struct.pack("<I", self.sessionid), retry=False)
+        super().onlogon(parameter)
 
     def _got_channel_auth_cap(self, response: dict[str, Any]) -> None:
         data = response.get("data") or b""

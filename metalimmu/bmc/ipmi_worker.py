@@ -1,256 +1,186 @@
-"""Reads one BMC over IPMI: a process that gets a job as one line of JSON and answers with one line for each part.
+"""Speaks to one BMC over IPMI: a process that gets jobs as lines of JSON and answers each with lines of JSON.
 
-Job: address, port, username, password, parts, seconds. Answers: ``{"part": NAME, "data": ...}`` or ``{"part": NAME,
-"error": TEXT, "reason": REASON}``; part ``login`` comes first. What was read before the time was over is kept by the
-reader of these lines.
+The first line says who: address, port, username, password, write (may anything be changed?). A job: rights (2 User,
+3 Operator), seconds, parts (names of reads) and perhaps act (a write: name and arguments). Answers: ``{"part": NAME,
+"data": ...}`` or ``{"part": NAME, "error": TEXT, "reason": REASON, "code": COMPLETION}``; ``login`` comes first when there
+was a login, ``end`` last.
+
+One session serves all jobs, as long as they come often enough: a BMC has room for few. It ends with the standard input,
+so also with a controller that was killed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from pyghmi import constants as health
 from pyghmi.exceptions import IpmiException
-from pyghmi.ipmi import events, fru, sdr
-from pyghmi.ipmi.oem import generic
 from pyghmi.ipmi.private import constants
 
-from metalimmu.bmc.ipmi_guard import IPMI_15, NotAllowed, OutOfTime, Session, single_threaded
+from metalimmu.bmc.ipmi_guard import (
+    IPMI_15,
+    OPERATOR,
+    READING,
+    WRITING,
+    NotAllowed,
+    OutOfTime,
+    Session,
+    Unanswered,
+    single_threaded,
+)
+from metalimmu.bmc.ipmi_reader import Reader, Writer
 
-SMALLEST_FRU_READ = 8
-LARGEST_FRU = 8192
-MOST_EVENTS = 4000
+IDLE = 20.0
+"""Seconds without a job after which the session is closed; BMCs forget one after 60 (6.12.15)."""
 NO_ACCESS = frozenset({0xD4})
-_REFUSED = ("Incorrect password", "Invalid RAKP4", "privelege level")
-_REFUSALS = (0x09, 0x0A, 0x0C, 0x0D, 0x0F)  # RMCP+ status codes (13.24): name, role, integrity check value
+BUSY = frozenset({0xC0, 0xC3, 0xD2})
+_REFUSED = ("Incorrect password", "Invalid RAKP4")
+_REFUSALS = (0x0C, 0x0D, 0x0F)  # RMCP+ status codes (13.24): name, integrity check value
+_RIGHTS = (0x09, 0x0A)  # invalid role; unauthorized role or privilege level
+_NO_RIGHTS = "privelege level"  # as pyghmi writes it
 
 
-class Reader:
-    """What pyghmi's decoders take for a command object, over the guarded session. Never a vendor's own commands."""
+class Line:
+    """At most one session, with the rights that were needed last."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._oem = generic.OEMHandler(None, None)
-        self._sdr: sdr.SDR | None = None
+    def __init__(self, who: dict[str, Any]) -> None:
+        self._who = who
+        self._gate = WRITING if who.get("write") else READING
+        self._session: Session | None = None
+        self._rights = 0
 
-    def raw_command(self, netfn: int, command: int, data: Any = (), **_: Any) -> dict[str, Any]:
-        response = self._session.raw_command(netfn=netfn, command=command, data=data)
-        found: dict[str, Any] = response or {"error": "timeout", "code": 0xFFFF}
+    def session(self, rights: int, deadline: float) -> Session | None:
+        """None: no login; it was said why."""
+        found = self._session
+        if found is not None and (found.broken or rights > self._rights):
+            self.hang_up()
+            found = None
+        if found is None:
+            found = self._login(rights, deadline)
+        else:
+            type(found).deadline = deadline
         return found
 
-    def xraw_command(self, netfn: int, command: int, data: Any = (), **_: Any) -> dict[str, Any]:
-        """Raises IpmiException for a refusal."""
-        found = self.raw_command(netfn, command, data)
-        if "error" in found:
-            raise IpmiException(found["error"], code=found["code"])
-        return found
-
-    def get_event_constants(self) -> Any:
-        return self._oem.get_oem_event_const()
-
-    # parts
-
-    def device(self) -> dict[str, Any]:
-        """Get Device ID (20.1). The minor version is two decimal digits, or binary on those that did not read on."""
-        data = bytes(self.xraw_command(0x06, 0x01)["data"])
-        minor = data[3]
-        text = f"{minor:02x}" if f"{minor:02x}".isdigit() else str(minor)
-        return {
-            "id": data[0],
-            "firmware": f"{data[2] & 0x7F}.{text}",
-            "ipmi": f"{data[4] & 0x0F}.{data[4] >> 4}",
-            "manufacturer": int.from_bytes(data[6:9], "little") & 0xFFFFF,
-            "product": int.from_bytes(data[9:11], "little"),
-            "auxiliary": data[11:15].hex(),
-        }
-
-    def power(self) -> dict[str, Any]:
-        """Get Chassis Status (28.2)."""
-        data = bytes(self.xraw_command(0x00, 0x01)["data"])
-        return {"on": bool(data[0] & 1), "fault": bool(data[0] & 0x1A), "intrusion": bool(data[2] & 1)}
-
-    def guid(self) -> str:
-        """Get System GUID (22.14), in SMBIOS's byte order."""
-        data = bytes(self.xraw_command(0x06, 0x37)["data"])[:16]
-        return str(uuid.UUID(bytes_le=data)) if len(data) == 16 and any(data) else ""
-
-    def bios(self) -> str:
-        """System firmware version, parameter 1 of Get System Info Parameters (22.14b); few BMCs are told it."""
-        data = bytes(self.xraw_command(0x06, 0x59, (0, 1, 0, 0))["data"])
-        size = data[3] if len(data) > 3 else 0
-        return data[4 : 4 + size].decode("ascii", "replace").strip("\0 ")
-
-    def clock(self) -> int:
-        """Get SEL Time (31.10), seconds since 1970."""
-        return int.from_bytes(bytes(self.xraw_command(0x0A, 0x48)["data"])[:4], "little")
-
-    def fru(self) -> list[dict[str, Any]]:
-        """All FRUs that can be read, the system's own (0) first; one that cannot be decoded has `error`."""
-        locators = dict(self._sensors().fru)
-        found = [self._fru(0, "System", None)]
-        return found + [self._fru(n, locators[n].fru_name, locators[n]) for n in sorted(locators) if n != 0]
-
-    def _fru(self, number: int, name: str, locator: Any) -> dict[str, Any]:
-        entry: dict[str, Any] = {"id": number, "name": _text(name)}
+    def _login(self, rights: int, deadline: float) -> Session | None:
+        who = self._who
         try:
-            raw = self._fru_bytes(number)
-            info = fru.FRU(rawdata=raw, sdr=locator).info or {} if raw else {}
-        except (NotAllowed, OutOfTime):
-            raise
-        except Exception as exc:  # noqa: BLE001  data of a BMC in pyghmi's parser: IndexError, ValueError, what comes
-            return entry | {"error": f"{type(exc).__name__}: {exc}"}
-        return entry | {"info": {k: _text(v) for k, v in info.items() if isinstance(v, (str, bytes, bytearray)) and v}}
-
-    def _fru_bytes(self, number: int) -> bytes:
-        """Smaller and smaller pieces: BMCs refuse large ones with three different codes (C7, C8, CA)."""
-        size = int.from_bytes(bytes(self.xraw_command(0x0A, 0x10, (number,))["data"])[:2], "little")
-        raw, chunk = bytearray(), 128
-        while len(raw) < min(size, LARGEST_FRU):
-            want = min(chunk, size - len(raw))
-            answer = self.raw_command(0x0A, 0x11, (number, len(raw) & 0xFF, len(raw) >> 8, want))
-            if answer["code"] in (0xC7, 0xC8, 0xC9, 0xCA) and chunk > SMALLEST_FRU_READ:
-                chunk //= 2
-                continue
-            if "error" in answer:
-                raise IpmiException(answer["error"], code=answer["code"])
-            piece = bytes(answer["data"])[1:]
-            if not piece:
-                break
-            raw += piece
-        return bytes(raw)
-
-    def sensors(self) -> list[dict[str, Any]]:
-        """Each readable sensor; one that the BMC refuses to read is left out, the others are not lost."""
-        found = []
-        known = self._sensors()
-        for key in known.get_sensor_numbers():
-            sensor = known.sensors[key]
-            if sensor.sensor_owner != 0x20 or sensor.sensor_lun:  # another controller's: that would need a bridge
-                continue
-            answer = self.raw_command(0x04, 0x2D, (sensor.sensor_number,))
-            if "error" in answer:
-                continue
-            try:
-                reading = sensor.decode_sensor_reading(self, answer["data"])
-            except (NotAllowed, OutOfTime):
-                raise
-            except Exception:  # noqa: BLE001, S112  as with FRUs
-                continue
-            if not reading.unavailable:
-                found.append(
-                    {
-                        "name": _text(reading.name),
-                        "type": _text(reading.type),
-                        "value": reading.value,
-                        "units": _text(reading.units or ""),
-                        "health": _word(reading.health),
-                        "states": [_text(s) for s in reading.states],
-                    }
-                )
-        return found
-
-    def events(self) -> list[dict[str, Any]]:
-        """The system event log, oldest first. `at` is the BMC's clock, or absent for events before it was set."""
-        handler = events.EventHandler(self._sensors(), self)
-        found: list[dict[str, Any]] = []
-        for raw in self._event_records():
-            event = handler._sel_decode(raw)  # noqa: SLF001
-            at = event.get("timecode")
-            found.append(
-                {
-                    "id": event.get("record_id"),
-                    "at": at if at and at >= 0x20000000 else None,
-                    "component": _text(event.get("component") or ""),
-                    "event": _text(event.get("event") or (event.get("oemdata") or b"").hex()),
-                    "severity": _word(event.get("severity", health.Health.Ok)),
-                }
+            found = Session.open(
+                who["address"],
+                who["port"],
+                who["username"],
+                who["password"],
+                gate=self._gate,
+                rights=rights,
+                deadline=deadline,
             )
+        except Exception as exc:  # noqa: BLE001  whatever breaks in a login, the driver must hear of it
+            say("login", error=str(exc), reason=login_failure(exc, rights))
+            return None
+        self._session, self._rights = found, rights
+        say("login", data={"sha256": found.attemptedhash == 256})
         return found
 
-    def _event_records(self) -> Iterator[bytes]:
-        record = 0
-        for _ in range(MOST_EVENTS):
-            answer = self.raw_command(0x0A, 0x43, (0, 0, record & 0xFF, record >> 8, 0, 0xFF))
-            if answer["code"] == 0xCB:  # an empty log
-                return
-            if "error" in answer:
-                raise IpmiException(answer["error"], code=answer["code"])
-            data = bytes(answer["data"])
-            yield data[2:]
-            following = int.from_bytes(data[:2], "little")
-            if following in (0xFFFF, record):
-                return
-            record = following
-
-    def _sensors(self) -> sdr.SDR:
-        if self._sdr is None:
-            self._sdr = sdr.SDR(self)
-        return self._sdr
-
-
-def _word(value: int) -> str:
-    """Redfish's words for health."""
-    if value & (health.Health.Critical | health.Health.Failed):
-        return "Critical"
-    return "Warning" if value & health.Health.Warning else "OK"
-
-
-def _text(value: Any) -> str:
-    return bytes(value).decode("latin-1").strip("\0 ") if isinstance(value, (bytes, bytearray)) else str(value)
+    def hang_up(self) -> None:
+        found, self._session = self._session, None
+        if found is not None:
+            try:
+                found.close()
+            except (IpmiException, OSError, Unanswered) as exc:
+                print(f"log-out: {exc}", file=sys.stderr)  # noqa: T201  for the log of who reads us
 
 
 def main() -> None:
-    job = json.loads(sys.stdin.readline())
+    jobs = Jobs()
+    line = Line(jobs.next(None) or {})
     single_threaded()
-    deadline = time.monotonic() + job["seconds"]
     try:
-        session = Session.open(job["address"], job["port"], job["username"], job["password"], deadline)
-    except Exception as exc:  # noqa: BLE001  whatever breaks in a login, the reader must hear of it
-        say("login", error=str(exc), reason=login_failure(exc))
-        return
-    say("login", data={"sha256": session.attemptedhash == 256})
-    reader = Reader(session)
-    try:
-        for part in job["parts"]:
-            answer(part, getattr(reader, part))
+        while (job := jobs.next(IDLE)) is not None:
+            if job:
+                serve(line, job)
+            else:
+                line.hang_up()
     finally:
-        session.logout()
+        line.hang_up()
 
 
-def answer(part: str, read: Callable[[], Any]) -> None:
+class Jobs:
+    """Lines of JSON from standard input."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def next(self, idle: float | None) -> dict[str, Any] | None:
+        """None at the end; empty after `idle` seconds without a line."""
+        while b"\n" not in self._data:
+            if idle is not None and not select.select([0], (), (), idle)[0]:
+                return {}
+            more = os.read(0, 65536)
+            if not more:
+                return None
+            self._data += more
+        text, _, self._data = self._data.partition(b"\n")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+
+def serve(line: Line, job: dict[str, Any]) -> None:
+    session = line.session(job["rights"], time.monotonic() + job["seconds"])
+    if session is not None:
+        reader = Reader(session)
+        for part in job.get("parts", ()):
+            answer(part, getattr(reader, part))
+        if act := job.get("act"):
+            name, arguments = act
+            answer(name, lambda: getattr(Writer(session), name)(**arguments))
+    say("end")
+
+
+def answer(part: str, do: Callable[[], Any]) -> None:
     try:
-        say(part, data=read())
+        say(part, data=do())
     except OutOfTime:
-        say(part, error="not read in time", reason="timeout")
+        say(part, error="not done in time", reason="timeout")
+    except Unanswered:
+        say(part, error="no answer", reason="timeout")
+    except NotAllowed as exc:
+        say(part, error=str(exc), reason="not allowed")
     except IpmiException as exc:
-        gone = "timeout" in str(exc) or "no longer connected" in str(exc)
-        reason = "timeout" if gone else "not permitted" if exc.ipmicode in NO_ACCESS else "not modelled"
-        say(part, error=str(exc), reason=reason)
+        say(part, error=str(exc), reason=why(exc), code=exc.ipmicode)
     except Exception as exc:  # noqa: BLE001  one odd answer costs one part
         say(part, error=f"{type(exc).__name__}: {exc}", reason="broken")
 
 
-def login_failure(exc: Exception) -> str:
-    """Refused | unsupported | busy | unreachable | broken"""
+def why(exc: IpmiException) -> str:
+    if "timeout" in str(exc) or "no longer connected" in str(exc):
+        return "timeout"
+    if exc.ipmicode in NO_ACCESS:
+        return "not permitted"
+    return "busy" if exc.ipmicode in BUSY else "not modelled"
+
+
+def login_failure(exc: Exception, rights: int) -> str:
+    """Refused | no rights | unsupported | busy | unreachable | broken"""
     text = str(exc)
     code = next((c for c, words in constants.rmcp_codes.items() if text.startswith(words)), 0)
-    if code in _REFUSALS or any(words in text for words in _REFUSED):
+    if rights >= OPERATOR and (code in _RIGHTS or _NO_RIGHTS in text):
+        return "no rights"
+    if code in (*_REFUSALS, *_RIGHTS) or any(words in text for words in (*_REFUSED, _NO_RIGHTS)):
         return "refused"
     if code in (0x01, 0x0B):
         return "busy"
     if text == IPMI_15 or code:
         return "unsupported"
     silent = isinstance(exc, IpmiException) and (text in ("None", "", "timeout") or "no longer connected" in text)
-    return "unreachable" if silent or isinstance(exc, (OSError, OutOfTime)) else "broken"
+    return "unreachable" if silent or isinstance(exc, (OSError, OutOfTime, Unanswered)) else "broken"
 
 
-def say(part: str, *, data: Any = None, error: str = "", reason: str = "") -> None:
-    line = {"part": part, "error": error, "reason": reason} if reason else {"part": part, "data": data}
+def say(part: str, *, data: Any = None, error: str = "", reason: str = "", code: int = 0) -> None:
+    line = {"part": part, "error": error, "reason": reason, "code": code} if reason else {"part": part, "data": data}
     print(json.dumps(line), flush=True)  # noqa: T201  the protocol
 
 

@@ -54,6 +54,10 @@ PLACEHOLDERS = frozenset(
 """What board makers leave where a serial number belongs; the machine's SMBIOS has the same words."""
 
 
+# Built by whoever imports this and not by threads at their first use: msgspec 0.22 crashes then (see plan.types).
+_BUILT = (msgspec.json.Decoder(list[Entry]), msgspec.json.Decoder(Quirks))
+
+
 @lru_cache(maxsize=1)
 def entries() -> tuple[Entry, ...]:
     import yaml

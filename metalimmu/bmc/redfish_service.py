@@ -13,7 +13,7 @@ from metalimmu.bmc.document import Doc
 from metalimmu.bmc.quirks import Quirks
 from metalimmu.bmc.tree import ROOT, Tree
 from metalimmu.bmc.unknown import unknown
-from metalimmu.errors import BmcError, BmcUnsupported
+from metalimmu.errors import BmcError, BmcNotPermitted, BmcUnsupported
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
 
 RESET = "#ComputerSystem.Reset"
@@ -46,6 +46,20 @@ class Service:
 
     def managers(self, tree: Tree) -> Asking[list[Doc]]:
         """The managers of this host's system, or all. Unreadable ones are left out; raises BmcError if none is left."""
+        return (yield from readable(tree, (yield from self._managers(tree))))
+
+    def manager(self, tree: Tree) -> Asking[Doc]:
+        """The first of them that is there. Raises BmcError when it cannot be read now: the next one would say other things
+        of itself (GB200 has three), which must not look like changes; BmcUnsupported when there is none.
+        """
+        for uri in (yield from self._managers(tree)):
+            try:
+                return (yield from tree.read(uri))
+            except (BmcUnsupported, BmcNotPermitted):
+                continue
+        raise BmcUnsupported("the service has no manager")
+
+    def _managers(self, tree: Tree) -> Asking[tuple[str, ...]]:
         try:
             found = (yield from self.system(tree)).links("Links", "ManagedBy")
         except BmcUnsupported:  # which system cannot be told; whose BMC this is still can
@@ -53,7 +67,7 @@ class Service:
         if not found:
             collection = (yield from tree.read(ROOT)).link("Managers")
             found = (yield from tree.members(collection)) if collection else ()
-        return (yield from readable(tree, found))
+        return found
 
     def quirks(self, tree: Tree) -> Asking[Quirks]:
         if self._quirks is None:
@@ -125,8 +139,18 @@ class Service:
                 raise BmcUnsupported(f"{self._where} lists no system")
             return members[0]
         # GB200: the host, and HGX_Baseboard_0 which is its GPU board and has neither BIOS nor a power switch.
-        docs = yield from readable(tree, members)
-        real = [d.uri for d in docs if d.link("Bios") and d.has("Actions", RESET, "target")]
+        real: list[str] = []
+        trouble: BmcError | None = None
+        for member in members:
+            try:
+                doc = yield from tree.read(member)
+            except BmcError as exc:
+                trouble = trouble if isinstance(exc, BmcUnsupported) else trouble or exc
+                continue
+            if doc.link("Bios") and doc.has("Actions", RESET, "target"):
+                real.append(doc.uri)
+        if not real and trouble is not None:  # it may be the one that cannot be read now
+            raise trouble
         if len(real) != 1:
             raise BmcUnsupported(
                 f"{self._where} has several systems ({named}), and which is this host cannot be told",

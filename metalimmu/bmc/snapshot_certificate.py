@@ -10,6 +10,7 @@ from metalimmu.bmc.document import Doc
 from metalimmu.bmc.places import Numbered
 from metalimmu.bmc.reading import Reading
 from metalimmu.errors import BmcUnsupported
+from metalimmu.observed.types import Reason, Unknown
 
 _PARTS = (
     ("CN", "CommonName"),
@@ -20,6 +21,7 @@ _PARTS = (
     ("C", "Country"),
 )
 ON_THE_WIRE = "TLS"
+_ASKED_FOR = ("not_after", "issuer")
 
 
 def certificate(reading: Reading) -> Asking[None]:
@@ -29,8 +31,11 @@ def certificate(reading: Reading) -> Asking[None]:
     else:
         found, source = yield from _described(reading)
     for name, value in found.items():
+        setting = f"bmc.certificate.{name}"
         if value:
-            reading.set(f"bmc.certificate.{name}", value, source)
+            reading.set(setting, value, source)
+        elif name in _ASKED_FOR:
+            reading.unknown[setting] = Unknown(Reason.not_modelled, f"its description has no {name}", source)
 
 
 def seen(der: bytes) -> dict[str, str]:

@@ -182,13 +182,9 @@ class _Walk:
 
     def _manager(self) -> Asking[None]:
         reading = self.reading
-        managers = yield from attempt("manager", reading.service.managers(reading.tree))
-        if isinstance(managers, Unknown):
-            reading.manager = managers
-        elif managers:
-            reading.manager, reading.manager_at = managers[0], reading.at
-        else:
-            reading.manager = Unknown(Reason.not_modelled, "the service has no manager", ROOT)
+        reading.manager = yield from attempt("manager", reading.service.manager(reading.tree))
+        if isinstance(reading.manager, Doc):
+            reading.manager_at = reading.at
 
     def _rekey(self) -> Asking[None]:
         """Now vendor, model and firmware are known for certain: what was learnt of them?"""

@@ -29,6 +29,7 @@ from metalimmu.plan.values import equal, text
 
 _VALUES = {"equals", "one_of"}  # ops that name all values that fit
 _CONFLICT = "conflict: "
+_SERVICES = "bmc.protocol."
 
 Found = tuple[Asked, Finding]
 
@@ -79,25 +80,33 @@ def _accounts(look: Look, fitted: Ready) -> Finding:
 
 
 def _absent(look: Look, fitted: Ready) -> Finding:
-    word, reason = _why_not(look, fitted.asked.setting, fitted.section)
+    word, reason = _why_not(look, fitted.asked, fitted.section)
     return look.finding(fitted.asked, word, NOTHING, reason)
 
 
-def _why_not(look: Look, setting: str, section: str) -> tuple[Word, str]:
+def _why_not(look: Look, asked: Asked, section: str) -> tuple[Word, str]:
     """Why the snapshot does not have it."""
-    snapshot = look.snapshot
+    snapshot, setting = look.snapshot, asked.setting
     unknown = snapshot.why_unknown(setting)
     if unknown is not None:
         return Word.unknown, why(unknown)
     names = look.names(section)
     if names:
         close = nearest(setting, names)
+        if setting.startswith(_SERVICES) and asked.value is False and not _service(names, setting):
+            return Word.unknown, "not modelled: the BMC lists no such service, which is to be off"
         return Word.missing, f"did you mean {close}?" if close else ""
     if isinstance(snapshot.identity, Unknown):
         return Word.unknown, why(snapshot.identity)
     if snapshot.power is PowerState.off:
         return Word.unknown, f"off: the host is off, and nothing of {section} was read"
     return Word.unknown, f"not modelled: nothing of {section} was read"
+
+
+def _service(names: tuple[str, ...], setting: str) -> str:
+    """The one most like it: a slip of the pen must not pass for a service that is not there."""
+    known = tuple(f"service.{n.removeprefix(_SERVICES)}" for n in names if n.startswith(_SERVICES))
+    return nearest(f"service.{setting.removeprefix(_SERVICES)}", known)
 
 
 def _both(one: Found, other: Found) -> Found:

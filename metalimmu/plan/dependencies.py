@@ -12,7 +12,6 @@ from metalimmu.observed.registry import Attribute, Condition, Dependency, Regist
 from metalimmu.observed.snapshot import Scalar
 from metalimmu.plan.attribute import same, shown
 
-FORBIDS = ("ReadOnly", "Hidden", "GrayOut")
 CURRENT = "CurrentValue"
 _FLAGS = {"ReadOnly": "read_only", "Hidden": "hidden", "GrayOut": "grayed_out", "Immutable": "immutable"}
 

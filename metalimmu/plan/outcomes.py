@@ -58,8 +58,6 @@ def _returned(ending: Ending, why: str, now: float) -> dict[str, Any]:
 def soaked(host: str, after: float, standing: Standing, now: float) -> Mapping[str, Any]:
     """Fields of a soaking host that change, if any."""
     if host not in standing.active and host not in standing.changing:
-        return {
-            "state": RowState.failed,
-            "reason": "it did not stay well while it was watched (`metalimmu history` says more)",
-        }
+        reason = f"it did not stay well during its soak: `metalimmu history {host}` says what happened"
+        return {"state": RowState.failed, "reason": reason}
     return {"state": RowState.done} if after <= now else {}

@@ -32,17 +32,9 @@ from metalimmu.plan.types import Plan
 FORMAT = 1
 KIND = "metalimmu_plan"
 
-# Where plans of one role, pool or make of machine are alike.
-_PARTS: tuple[tuple[str, ...], ...] = (
-    ("image",),
-    ("steps",),
-    ("warnings",),
-    ("slot",),
-    *(
-        ("spec", name)
-        for name in ("templates", "template_files", "limits", "vars", "before", "after", "health", "tls", "proof")
-    ),
-)
+# Where plans of one role, pool or make of machine are alike; and single steps.
+_PLAN = ("image", "warnings", "slot")
+_SPEC = ("templates", "template_files", "limits", "vars", "before", "after", "health", "tls", "proof")
 _WORTH = 40  # bytes from which a part is written once
 
 
@@ -115,7 +107,7 @@ def digest_of(content: bytes) -> str:
 
 def encode(content: Content) -> tuple[str, bytes]:
     """(digest, the file's bytes)."""
-    text = canonical(_packed(content))
+    text = _packed(content)
     digest = digest_of(text)
     head = canonical({KIND: FORMAT, "digest": digest})
     whole = head[:-1] + b',"content":' + text + b"}"
@@ -137,7 +129,7 @@ def decode(data: bytes) -> Saved:
         )
     try:
         content = _unpacked(msgspec.json.decode(text))
-        known = canonical(_packed(content))
+        known = _packed(content)
     except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError, LookupError, TypeError) as exc:
         raise PlanError(
             f"the plan does not say what a plan of this format says: {exc}", hint="make it again with this metalimmu"
@@ -191,36 +183,44 @@ def _sound(content: Content) -> None:
         raise PlanError(f"the plan makes no sense: {wrong}", hint="make it again")
 
 
-def _packed(content: Content) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(content)
-    places: dict[bytes, int] = {}
-    shared: list[Any] = []
-    for host in found["hosts"]:
-        for *above, name in _PARTS:
-            holder = host["plan"]
-            for key in above:
-                holder = holder[key]
-            part = holder[name]
-            text = canonical(part)
-            if len(text) < _WORTH and not _shared(part):
-                continue
-            place = places.setdefault(text, len(shared))
-            if place == len(shared):
-                shared.append(part)
-            holder[name] = {"=": place}
-    return {**found, "shared": shared}
+def _packed(content: Content) -> bytes:
+    """Canonical. Host by host: what a fleet is as plain values all at once would fill the memory."""
+    shared = _Shared()
+    hosts = [msgspec.Raw(canonical(_host(h, shared))) for h in content.hosts]
+    return canonical({**msgspec.structs.asdict(content), "hosts": hosts, "shared": shared.parts})
+
+
+class _Shared:
+    def __init__(self) -> None:
+        self.parts: list[msgspec.Raw] = []
+        self._places: dict[bytes, dict[str, int]] = {}
+
+    def __call__(self, part: Any) -> Any:
+        text = canonical(part)
+        if len(text) < _WORTH and not _shared(part):
+            return part
+        if text not in self._places:
+            self._places[text] = {"=": len(self.parts)}
+            self.parts.append(msgspec.Raw(text))
+        return self._places[text]
+
+
+def _host(host: HostPlan, shared: _Shared) -> dict[str, Any]:
+    plan, spec = msgspec.structs.asdict(host.plan), msgspec.structs.asdict(host.plan.spec)
+    plan |= {name: shared(plan[name]) for name in _PLAN}
+    plan["spec"] = spec | {name: shared(spec[name]) for name in _SPEC}
+    plan["steps"] = [shared(step) for step in plan["steps"]]
+    return {**msgspec.structs.asdict(host), "plan": plan}
 
 
 def _unpacked(raw: dict[str, Any]) -> Content:
     shared: Sequence[Any] = raw.pop("shared")
     for host in raw["hosts"]:
-        for *above, name in _PARTS:
-            holder = host["plan"]
-            for key in above:
-                holder = holder[key]
-            part = holder[name]
-            if _shared(part):
-                holder[name] = shared[part["="]]
+        plan = host["plan"]
+        for holder, names in ((plan, _PLAN), (plan["spec"], _SPEC), (plan["steps"], range(len(plan["steps"])))):
+            for name in names:
+                if _shared(holder[name]):
+                    holder[name] = shared[holder[name]["="]]
     return msgspec.convert(raw, Content)
 
 

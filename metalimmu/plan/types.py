@@ -22,6 +22,10 @@ class Word(StrEnum):
     unknown = "unknown"
 
 
+DRIFT = frozenset({Word.differs, Word.missing, Word.staged, Word.job_running})
+"""Not as it must be. `staged` and `job-running` are on their way, and not there yet."""
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     setting: str
     word: Word
@@ -109,3 +113,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Plan:
         return msgspec.convert(data, cls)
+
+
+# Built here and not at its first use: msgspec 0.22 crashes (SIGSEGV) when two threads build the same one at once, and
+# several runs begin in the same moment. It is kept with the class, for `convert` too.
+_DECODER = msgspec.json.Decoder(Plan)

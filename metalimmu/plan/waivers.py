@@ -8,10 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from metalimmu.desired.waiver import Waiver
-from metalimmu.plan.types import Finding, Word
-
-ACCEPTABLE = frozenset({Word.differs, Word.missing, Word.staged, Word.job_running})
-"""What can be waived. An unknown cannot: nobody knows what would be accepted."""
+from metalimmu.plan.types import DRIFT, Finding
 
 
 class Waivers:
@@ -27,8 +24,8 @@ class Waivers:
         return tuple(self._by.get((host, setting), ()))
 
     def why(self, finding: Finding, now: float) -> str:
-        """`until DAY: REASON` while a waiver holds; else empty."""
-        if not self._by or finding.word not in ACCEPTABLE:
+        """`until DAY: REASON` while a waiver holds; else empty. An unknown is not waived: nobody knows what would be accepted."""
+        if not self._by or finding.word not in DRIFT:
             return ""
         held = [w for w in self.all_of(finding.host, finding.setting) if not lapsed(w, finding.actual, now)]
         best = max(held, key=lambda w: w.until, default=None)

@@ -76,6 +76,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     auto_rollback: bool = False
     allow_same_domain: bool = False
     allow_protected: bool = False
+    approved: int = 0  # people who signed its plan
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
@@ -150,14 +151,14 @@ def decide(rollout: Rollout, world: World, now: float) -> tuple[Act, ...]:
     rows = rollout.rows
     busy = [r for r in rows if r.state in BUSY]
     if rollout.state is RolloutState.cancelling:
-        return (Wait(f"{_hosts(busy)} finish first"),) if busy else (Finish(RolloutState.cancelled),)
+        return (Wait(f"cancelled; first to be finished: {_hosts(busy)}"),) if busy else (Finish(RolloutState.cancelled),)
     failed = [r for r in rows if r.state in WENT_WRONG]
     if len(failed) >= max(1, rollout.max_failures):
         return _failing(rollout, failed, busy, world, now)
     if not any(r.state in OPEN for r in rows):
         return (_finish(rollout),)
     if rollout.state is RolloutState.paused:
-        return (Wait(f"paused; {_hosts(busy)} finish first" if busy else "paused"),)
+        return (Wait(f"paused; first to be finished: {_hosts(busy)}" if busy else "paused"),)
     return _wave(rollout, world, now)
 
 
@@ -210,11 +211,11 @@ def _failing(rollout: Rollout, failed: Sequence[Row], busy: Sequence[Row], world
     """Those under way finish; then those of the wave go back, where that was asked for."""
     reason = f"{_hosts(failed)} failed, max_failures is {rollout.max_failures}"
     if any(r.state is RowState.running for r in busy):
-        return (Wait(f"{_hosts(busy)} finish first; then it stops: {reason}"),)
+        return (Wait(f"it stops: {reason}; first to be finished: {_hosts(busy)}"),)
     returning = rollout.auto_rollback and rollout.verb != "rollback"
     back = _to_return(rollout, failed) if returning else []
     if not back and busy:
-        return (Wait(f"{_hosts(busy)} go back"),)
+        return (Wait(f"going back: {_hosts(busy)}"),)
     if not back:
         return (Finish(RolloutState.failed, _returned(failed)),) if returning else (Stop(reason),)
     if rollout.state is RolloutState.paused:
@@ -259,6 +260,7 @@ def _asked(rollout: Rollout, host: str, *, returning: bool = False) -> Asked:
         verb="rollback" if returning else rollout.verb,
         allow_protected=rollout.allow_protected,
         allow_same_domain=rollout.allow_same_domain,
+        approved=rollout.approved,
         returning=returning,
     )
 

@@ -32,6 +32,10 @@ class Restored(Record, frozen=True, kw_only=True):
     hostname: str = ""
 
 
+# Built here and not at its first use: msgspec 0.22 crashes when two threads build the same one at once.
+_RESTORED = msgspec.json.Decoder(Restored)
+
+
 class FactStore(Protocol):
     """The part of the store that is about itself."""
 
@@ -61,8 +65,9 @@ class SqliteFacts:
             _set(conn, key, value)
 
     def restored(self) -> Restored | None:
-        found = self.fact(RESTORED)
-        return None if found is None else msgspec.convert(found, Restored)
+        with self._db.read() as conn:
+            row = conn.execute("SELECT value FROM facts WHERE key = ?", (RESTORED,)).fetchone()
+        return None if row is None else _RESTORED.decode(row[0])
 
     def mark_restored(self, *, backup_at: float, incarnation: str, source: str = "", hostname: str = "") -> Restored:
         """Make a copied store fit to go on with, in one transaction: higher fences than any that were given before, no

@@ -35,6 +35,12 @@ def attempt_id(rollout: str, host: str, attempt: int) -> str:
     return f"r-{day}-{_base32(int.from_bytes(digest[:8]), 12)}"
 
 
+def plan_id(kind: str, digest: str, created: float) -> str:
+    """The one run (`r`) or rollout (`o`) of a saved plan: whoever applies it again starts nothing twice."""
+    number = int(digest.removeprefix("sha256:")[:16], 16)
+    return f"{kind}-{time.strftime('%Y%m%d', time.gmtime(created))}-{_base32(number, 12)}"
+
+
 def _name(kind: str, now: float | None) -> str:
     moment = time.time() if now is None else now
     return f"{kind}-{time.strftime('%Y%m%d', time.gmtime(moment))}-{_base32(int(moment % 86400 * 1000), 6)}{_chance(3)}"

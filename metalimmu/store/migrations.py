@@ -335,3 +335,22 @@ def m040_facts(db: Any) -> None:
 def m050_health(db: Any) -> None:
     """`health`: what the site's checks said of a host; see records.HealthRecord."""
     db["hosts"].add_column("health", str)
+
+
+@migrations()
+def m060_plans(db: Any) -> None:
+    db["saved_plans"].create(
+        {"digest": str, "head": str, "approvals": str, "by": str, "applied": float, "work": str}, pk="digest"
+    )
+    db.execute(
+        "CREATE TABLE saved_plan_hosts (digest TEXT, host TEXT, plan BLOB, PRIMARY KEY (digest, host)) WITHOUT ROWID"
+    )
+
+
+@migrations()
+def m070_config(db: Any) -> None:
+    """Run-time config after the deployment, and agents that wait for their turn; see records.DeploymentRecord."""
+    for column in ("config_key", "config_seen", "host_key"):
+        db["deployments"].add_column(column, str, not_null_default="")
+    for column, kind in (("config_at", float), ("config_seen_at", float), ("push", str), ("queued", float)):
+        db["deployments"].add_column(column, kind)

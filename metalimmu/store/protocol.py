@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 from metalimmu.store.facts import FactStore
+from metalimmu.store.protocol_plans import PlanStore
 from metalimmu.store.protocol_rollouts import Guarding, RolloutStore
 from metalimmu.store.protocol_triggers import TriggerStore
 from metalimmu.store.records import (
@@ -64,6 +65,11 @@ class Store(ScanStore, FactStore, Protocol):
     @property
     def rollouts(self) -> RolloutStore:
         """Runs over many hosts, and freezes."""
+        ...
+
+    @property
+    def plans(self) -> PlanStore:
+        """Saved plans that are carried out."""
         ...
 
     def close(self) -> None: ...

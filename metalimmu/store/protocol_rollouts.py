@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from metalimmu.plan.guards import Standing
-from metalimmu.plan.outcomes import Ending
 from metalimmu.plan.waves import RolloutState, RowState
-from metalimmu.store.rollout_records import FreezeRecord, RolloutHost, RolloutRecord
+from metalimmu.store.rollout_records import FreezeRecord, RolloutHost, RolloutRecord, Scene
 
 Guarding = Callable[[Standing], None]
 """Raises GuardRefused. Runs inside the transaction: it must be quick and must not call the store."""
@@ -48,11 +47,7 @@ class RolloutStore(Protocol):
         """In their order."""
         ...
 
-    def scene(self, rollout: str) -> tuple[list[RolloutHost], dict[str, Ending], Standing]:
-        """What decides about its next act, at one moment: hosts of its present wave and of waves that failed, those that
-        are under way, and those of them whose runs have ended, by host.
-        """
-        ...
+    def scene(self, rollout: str) -> Scene: ...
 
     def counts(self, rollout: str) -> dict[RowState, int]: ...
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from metalimmu.lifecycle import Proof, State
+from metalimmu.plan.push import Push
 from metalimmu.wire.messages import Assignment, CheckIn, Failure, Progress, Report, RunTimeConfig, SystemReport
 
 
@@ -142,8 +143,14 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     chunk_hash: str
     assignment: Assignment  # what the machine is told; its stage, fence and clock are filled in at each answer
     fence: int
-    config: RunTimeConfig | None = None  # without the proof unit's token
-    config_digest: str = ""  # of what is really served
+    config: RunTimeConfig | None = None  # without the proof unit's token, and with marks instead of secrets
+    config_digest: str = ""  # of what the machine has
+    config_key: str = ""  # SiteKey.id: hashes of secrets by another key say nothing
+    config_at: float | None = None  # since when it is this one
+    config_seen: str = ""  # digest over the files on the machine, as it said last
+    config_seen_at: float | None = None
+    host_key: str = ""  # base64 of the Ed25519 public key that the new system has made for itself
+    push: Push | None = None  # the newest one
     proof_by: str = "report"  # how the new system proves itself: report | phone_home | ssh | none
     stage: str = "write"  # write | wait | done
     go: bool = False
@@ -171,6 +178,7 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     chunk_bytes: int = 0
     created: float = 0.0
     ended: float | None = None
+    queued: float | None = None  # since when its agent waits for its turn to write
     superseded: int | None = None  # a fence above ours that the machine has seen: another controller has it
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from metalimmu.plan.guards import Standing
+from metalimmu.plan.outcomes import Ending
 from metalimmu.plan.waves import RolloutState, RowState
 from metalimmu.store.records import Record
 
@@ -51,6 +53,15 @@ class Place(Record, frozen=True, kw_only=True):
     was: RowState  # or else somebody was quicker
     failures: int | None = None  # or else it has stopped: so many may not have failed
     fields: dict[str, Any] = {}  # of RolloutHost, that change
+
+
+class Scene(NamedTuple):
+    """What decides about the next act of a rollout, at one moment."""
+
+    rows: list[RolloutHost]  # of its present wave, of waves that failed, and all that are under way, in their order
+    forgiven: int  # failures that a `resume` has left behind, which are not among them
+    ended: dict[str, Ending]  # of those under way, by host
+    standing: Standing
 
 
 class FreezeRecord(Record, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from metalimmu.plan.outcomes import Ending
 from metalimmu.plan.waves import BUSY, ENDED, OPEN, WENT_WRONG, RolloutState, RowState
 from metalimmu.store.database import Database
 from metalimmu.store.records import FINAL, ErrorText, Quarantine
-from metalimmu.store.rollout_records import FreezeRecord, Place, RolloutHost, RolloutRecord
+from metalimmu.store.rollout_records import FreezeRecord, Place, RolloutHost, RolloutRecord, Scene
 from metalimmu.store.rows import Rows
 
 ROLLOUTS = Rows(RolloutRecord, "rollouts", ("id",))
@@ -29,21 +29,24 @@ def _of(words: Iterable[str]) -> str:
 _LEFT = 600.0  # seconds after which the lease of a short act, whose process must have died, counts no more
 _ENDED = _of(FINAL)
 
-# A host that serves: see plan.guards.
-_ACTIVE = """SELECT name FROM hosts WHERE state = 'active' AND quarantine IS NULL AND maintenance IS NULL
-             AND (power IS NULL OR power <> 'Off') AND (settles IS NULL OR settles <= ?)"""
+# Hosts that serve: see plan.guards. One text: a row each would cost ten times as much, in the transaction of a lease.
+_ACTIVE = """SELECT group_concat(name, ' ') FROM hosts WHERE state = 'active' AND quarantine IS NULL AND maintenance IS NULL
+             AND (power IS NULL OR power <> 'Off') AND (settles IS NULL OR settles <= ?)
+             AND (health IS NULL OR json_extract(health, '$.word') <> 'unhealthy')"""
 _CHANGING = f"""SELECT l.host, l.run FROM leases l LEFT JOIN runs r ON r.id = l.run WHERE l.run IS NOT NULL
                 AND (r.status NOT IN ({_ENDED}) OR (r.id IS NULL AND l.since > ?))"""  # noqa: S608  # our own words
 
 # Of a rollout, what decides about its next act: not its long past, and not its long future.
-_SCENE = f"""((state IN ({_of(BUSY | WENT_WRONG)}) OR state = 'soaking')
-             OR wave = (SELECT min(wave) FROM rollout_hosts WHERE rollout = ? AND state IN ({_of(OPEN)}))
-             OR wave IN (SELECT wave FROM rollout_hosts WHERE rollout = ? AND state IN ({_of(WENT_WRONG)}) AND NOT forgiven))"""  # noqa: S608
+_NEAR = f"""((state IN ({_of(BUSY | WENT_WRONG)}) AND NOT forgiven) OR state = 'soaking'
+            OR wave = (SELECT min(wave) FROM rollout_hosts WHERE rollout = ? AND state IN ({_of(OPEN)})))"""  # noqa: S608
+_BESIDE = f"""wave IN (SELECT wave FROM rollout_hosts WHERE rollout = ? AND state IN ({_of(WENT_WRONG)}) AND NOT forgiven)
+              AND NOT forgiven"""  # noqa: S608
 _ENDINGS = f"""SELECT o.host, r.id, r.status, r.error, h.quarantine FROM rollout_hosts o JOIN runs r ON r.id = o.run
                LEFT JOIN hosts h ON h.name = o.host
                WHERE o.rollout = ? AND o.state IN ({_of(BUSY)}) AND r.status IN ({_ENDED})"""  # noqa: S608
 
 
+_FORGIVEN = "SELECT count(*) FROM rollout_hosts WHERE rollout = ? AND state = 'failed' AND forgiven"
 _FAILED = f"SELECT count(*) FROM rollout_hosts WHERE rollout = ? AND state IN ({_of(WENT_WRONG)}) AND NOT forgiven"  # noqa: S608
 
 
@@ -54,7 +57,7 @@ def standing(conn: sqlite3.Connection, now: float) -> Standing:
     )
     halted = conn.execute("SELECT id, state FROM rollouts WHERE state IN ('paused', 'cancelling', 'stopped')")
     return Standing(
-        active=frozenset(row[0] for row in conn.execute(_ACTIVE, (now,))),
+        active=frozenset((conn.execute(_ACTIVE, (now,)).fetchone()[0] or "").split()),
         changing=dict(conn.execute(_CHANGING, (now - _LEFT,)).fetchall()),
         freezes=tuple(freeze(f) for f in freezes),
         halted=dict(halted.fetchall()),
@@ -153,11 +156,19 @@ class SqliteRollouts:
         with self._db.read() as conn:
             return HOSTS.find(conn, {"rollout": rollout}, order="seq")
 
-    def scene(self, rollout: str) -> tuple[list[RolloutHost], dict[str, Ending], Standing]:
+    def scene(self, rollout: str) -> Scene:
         with self._db.read() as conn:
-            rows = HOSTS.find(conn, {"rollout": rollout}, also=_SCENE, params=(rollout, rollout), order="seq")
-            ended = {host: _ending(row) for host, *row in conn.execute(_ENDINGS, (rollout,))}
-            return rows, ended, standing(conn, self._clock())
+            rows = HOSTS.find(conn, {"rollout": rollout}, also=_NEAR, params=(rollout,), order="seq")
+            if any(r.state in WENT_WRONG for r in rows):
+                beside = HOSTS.find(conn, {"rollout": rollout}, also=_BESIDE, params=(rollout,), order="seq")
+                rows = sorted({r.host: r for r in (*rows, *beside)}.values(), key=lambda r: r.seq)
+            (forgiven,) = conn.execute(_FORGIVEN, (rollout,)).fetchone()
+            return Scene(
+                rows=rows,
+                forgiven=forgiven,
+                ended={host: _ending(row) for host, *row in conn.execute(_ENDINGS, (rollout,))},
+                standing=standing(conn, self._clock()),
+            )
 
     def counts(self, rollout: str) -> dict[RowState, int]:
         with self._db.read() as conn:

@@ -28,16 +28,16 @@ class Rows(Generic[R]):
         self._types: dict[str, Any] = typing.get_type_hints(kind)
         self.columns = tuple(msgspec.structs.fields(kind)[i].name for i in range(len(msgspec.structs.fields(kind))))
         self._plain = {name: _is_plain(self._types[name]) for name in self.columns}
-        self._readers = tuple(self._reader(name) for name in self.columns)
+        readers = [(i, self._reader(name)) for i, name in enumerate(self.columns)]
+        self._readers = tuple((i, reader) for i, reader in readers if reader is not None)
         self._select = f"SELECT {', '.join(self.columns)} FROM {table}"  # noqa: S608  # names from our own classes
 
     def read(self, row: Sequence[Any]) -> R:
-        return self.kind(
-            **{
-                name: value if reader is None or value is None else reader(value)
-                for name, reader, value in zip(self.columns, self._readers, row, strict=True)
-            }
-        )
+        values = list(row)
+        for i, reader in self._readers:
+            if values[i] is not None:
+                values[i] = reader(values[i])
+        return self.kind(**dict(zip(self.columns, values, strict=True)))
 
     def values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Columns of these fields. Raises TypeError for a field that does not exist or has the wrong type."""
@@ -100,8 +100,10 @@ class Rows(Generic[R]):
         kind = _without_none(self._types[name])
         if not self._plain[name]:
             return msgspec.json.Decoder(kind).decode
-        if kind is bool or issubclass(kind, StrEnum):
-            return typing.cast("Callable[[Any], Any]", kind)
+        if issubclass(kind, StrEnum):
+            return {str(word): word for word in kind}.__getitem__
+        if kind is bool:
+            return bool
         return None
 
 

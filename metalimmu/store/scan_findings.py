@@ -12,12 +12,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from metalimmu.observed.snapshot import Snapshot
-from metalimmu.plan.types import Finding, Word
+from metalimmu.plan.types import DRIFT, Finding, Word
 from metalimmu.store.interned import Words
 from metalimmu.store.scan_records import FindingRecord, HostScan
-
-DRIFT = frozenset({Word.differs, Word.missing, Word.staged, Word.job_running})
-"""Not as it must be. `staged` and `job-running` are on their way, and not there yet."""
 
 _FIELDS = "host, setting, word, expected, actual, reason, source, severity, owner, profile, first_seen, seen"
 _NOW = f"(SELECT id, {_FIELDS}, NULL AS fixed_at, NULL AS ended FROM findings)"  # noqa: S608

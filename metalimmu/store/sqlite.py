@@ -15,6 +15,7 @@ from metalimmu.store import changes, leases, rollouts
 from metalimmu.store.database import BUSY, Database
 from metalimmu.store.facts import SqliteFacts
 from metalimmu.store.interned import Words
+from metalimmu.store.plans import SqlitePlans
 from metalimmu.store.protocol import Beat, Secret
 from metalimmu.store.protocol_rollouts import Guarding
 from metalimmu.store.records import (
@@ -66,6 +67,7 @@ class SqliteStore(SqliteScanReads, SqliteFacts):
             raise
         self.triggers = SqliteTriggers(self._db, clock)
         self.rollouts = rollouts.SqliteRollouts(self._db, clock)
+        self.plans = SqlitePlans(self._db)
 
     def close(self) -> None:
         self._db.close()

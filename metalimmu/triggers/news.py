@@ -13,6 +13,7 @@ from metalimmu.desired.units import seconds
 from metalimmu.errors import MetalimmuError
 from metalimmu.service import metrics
 from metalimmu.service.alerts import evaluate, outbox
+from metalimmu.service.scans.result import last_ended
 from metalimmu.triggers import schedule as pure
 from metalimmu.triggers import turns
 
@@ -35,7 +36,7 @@ class Watcher:
         self._stop = stop
         self._worker = worker
         self._metrics: metrics.Metrics | None = None
-        self._decided: tuple[str, float] | None = None
+        self._decided: str | None = None
         self._collected = 0.0
         self._docs = site.docs
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -60,7 +61,8 @@ class Watcher:
             self._stop.wait(LOOK)
 
     def look(self) -> None:
-        ended = next(((s.id, s.finished) for s in self._site.store.scans(20) if s.finished is not None), None)
+        last = last_ended(self._site.store)
+        ended = last.id if last else None
         news = ended is not None and ended != self._decided
         if news:
             evaluate.evaluate(self._site)  # also of a scan that ended while nobody looked

@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from metalimmu import log
 from metalimmu.errors import ListenError, MetalimmuError, SiteError
+from metalimmu.service.backup.schedule import Repeating, of_documents
+from metalimmu.service.fresh import fingerprint
 from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
 from metalimmu.triggers import systemd, turns
@@ -47,8 +48,9 @@ class Server:
         self._children = Children(site.folder, verbose=verbose)
         self._watcher = Watcher(site, self._stop, worker=lambda: self._worker.working)
         self._deliverer = Deliverer(site, self._stop)
+        self._backups = Repeating(site, self._stop, lambda: of_documents(site))
         self._status = StatusService(self._listen, lambda: self._watcher.text, self.health)
-        self._documents = _fingerprint(site)
+        self._documents = fingerprint(site)
         self._looked = self._ticked = time.monotonic()
 
     def stop(self) -> None:
@@ -70,6 +72,7 @@ class Server:
         self._become_worker(first=True)
         self._watcher.start()
         self._deliverer.start()
+        self._backups.start()
         site = self._site.docs.site
         logger.info(
             "serving %s: %d schedules, %d alerts, metrics on %s",
@@ -117,7 +120,7 @@ class Server:
         if time.monotonic() - self._looked < _DOCUMENTS:
             return
         self._looked = time.monotonic()
-        found = _fingerprint(self._site)
+        found = fingerprint(self._site)
         if found == self._documents:
             return
         self._documents = found
@@ -145,6 +148,7 @@ class Server:
         self._worker.stop()
         self._status.stop()
         self._watcher.join()
+        self._backups.join()
         logger.info("ended; what is under way goes on with the next `metalimmu serve`")
 
     @contextmanager
@@ -162,18 +166,3 @@ class Server:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _fingerprint(site: OpenSite) -> tuple[tuple[str, int, int], ...]:
-    """What a change of the documents changes."""
-    folders = ("hosts", "roles", "pools", "profiles", "templates")
-    files: list[Path] = [p for f in folders for p in (site.folder / f).rglob("*")]
-    files += [site.folder / f for f in ("site.yaml", "images.lock", "holds.yaml", "waivers.yaml")]
-    found = []
-    for path in sorted(files):
-        try:
-            stat = path.stat()
-        except OSError:
-            continue
-        found.append((str(path), stat.st_mtime_ns, stat.st_size))
-    return tuple(found)

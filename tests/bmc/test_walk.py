@@ -324,6 +324,45 @@ def test_what_may_be_over_the_next_time_is_not_answered_from_elsewhere(
     assert (found.why_unknown("bmc.ntp.enabled") is None) is (told is not None)
 
 
+def test_what_a_certificates_description_lacks_is_unknown_not_missing() -> None:
+    machine = small()
+    where = "Managers/1/NetworkProtocol/HTTPS/Certificates/1"
+    machine.edit(f"{V1}/{where}", lambda d: d.update(ValidNotAfter=None))
+    found = machine.walk()
+    assert found.settings["bmc.certificate.issuer"] == "CN=CA, O=Contoso"
+    assert found.unknown["bmc.certificate.not_after"].reason is Reason.not_modelled
+
+
+def test_another_manager_does_not_stand_in_for_the_one_that_is_silent() -> None:
+    """What it says of itself would look like changes."""
+    machine = small()
+    both = [link("Managers", "1"), link("Managers", "2")]
+    machine.edit(f"{V1}/Systems/1", lambda d: d["Links"].update(ManagedBy=both))
+    other = json.loads(machine.tree[uris.key(f"{V1}/Managers/1")]) | link("Managers", "2") | {"FirmwareVersion": "9.9"}
+    machine.tree[uris.key(f"{V1}/Managers/2")] = json.dumps(other).encode()
+    machine.faults[uris.key(f"{V1}/Managers/1")] = BmcTimeout("no answer")
+    found = machine.walk()
+    assert found.unknown["bmc"].reason is Reason.timeout
+    assert not any(s.startswith("bmc.") for s in found.settings)
+    machine.faults[uris.key(f"{V1}/Managers/1")] = Reply(404, {}, b"{}")
+    assert machine.walk().settings["bmc.ntp.enabled"] is True
+
+
+def test_of_two_systems_the_one_that_is_silent_may_be_the_host() -> None:
+    machine = small()
+    board = link("Systems", "Board") | {"Id": "Board"}
+    machine.tree[uris.key(f"{V1}/Systems/Board")] = json.dumps(board).encode()
+    machine.tree[uris.key(f"{V1}/Systems")] = json.dumps(collection("Systems", "1", "Board")).encode()
+    machine.edit(
+        f"{V1}/Systems/1", lambda d: d.update(Actions={"#ComputerSystem.Reset": {"target": f"{V1}/Systems/1/Reset"}})
+    )
+    assert machine.walk().settings["bios.Turbo"] == "On"
+    machine.faults[uris.key(f"{V1}/Systems/1")] = BmcTimeout("no answer")
+    found = machine.walk()
+    assert isinstance(found.identity, Unknown)
+    assert found.identity.reason is Reason.timeout
+
+
 def test_an_order_of_boot_has_a_value_or_is_unknown_and_never_both() -> None:
     machine = small()
     waiting = "Systems/1/Settings"

@@ -236,8 +236,10 @@ def test_it_waits_for_the_worker_and_takes_over(tmp_path: Path, stack: ExitStack
     lock = WorkerLock(served.folder / ".metalimmu/worker.lock")
     assert lock.take()
     process = served.serve()
-    health = served.ready()
-    assert (health["status"], health["worker"]) == ("ok", f"waits for {lock.holder()}")
+    served.ready()
+    waits = f"waits for {lock.holder()}"  # said as soon as it has looked
+    until(lambda: served.ready()["worker"] == waits, "it does not say for whom it waits")
+    assert served.ready()["status"] == "ok"
     lock.release()
     until(lambda: served.ready()["worker"] == "this process", "it did not take over")
     out = stop(process)

@@ -140,6 +140,21 @@ def test_a_host_that_is_off_is_unknown_and_not_drift(site):
     assert site.scan().counts.states == {"match": 5}
 
 
+def test_a_value_that_waits_and_is_shown_as_if_it_were_there_is_no_match(site):
+    """Dell's early answers: what the job will bring stands there as the current value until it has run."""
+    bmc = site.fleet["dell-000001"]
+    site.scan(bmc.name)
+    bmc.set_bios({"LogicalProc": "Disabled"})
+    site.scan(bmc.name)
+    bmc.stage_bios({"LogicalProc": "Enabled"})
+    bmc.fault("lying-current")
+    (shown,) = site.scan(bmc.name).drift()
+    assert (shown.finding.word, shown.finding.actual) == (Word.job_running, "Enabled")
+    bmc.heal()
+    bmc.reset()
+    assert list(site.scan(bmc.name).drift()) == []
+
+
 def test_an_attribute_that_a_bios_update_renamed_is_followed(site):
     bmc = site.fleet["supermicro-000004"]
     site.scan(bmc.name)
@@ -167,6 +182,8 @@ FAULTS = {
     "etag": {},
     "expand": {},
     "expire": {"after": 5},
+    "slow": {"delay": 0.5},
+    "not-permitted": {},
 }
 
 

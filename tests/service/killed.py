@@ -1,7 +1,7 @@
-"""A controller that dies: SITE STEP WHEN, or SITE "nth write" N.
+"""A controller that dies: SITE STEP WHEN, or SITE "nth write" N, or SITE "nth event" N.
 
 `before`: nothing of the step was done. `after`: all was done, nothing was noted. `nth write`: right after the Nth write of
-the run to store or BMC, wherever that is.
+the run to store or BMC, wherever that is. `nth event`: right after the Nth line of the run's history.
 """
 
 import os
@@ -22,6 +22,8 @@ WRITES = {
     FakeBmc: ("insert_media", "eject_media", "set_boot_override", "set_power"),
 }
 
+EVENTS = {SqliteStore: ("add_event",)}
+
 folder, step, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 perform = workflow.perform
 
@@ -35,7 +37,7 @@ def dying(one, context, limit):
     return result
 
 
-def count_writes(last: int) -> None:
+def count_writes(writes, last: int) -> None:
     """Die after the `last` one that the workflow's own thread makes."""
     seen = iter(range(1, last + 1))
 
@@ -48,13 +50,15 @@ def count_writes(last: int) -> None:
 
         return call
 
-    for cls, names in WRITES.items():
+    for cls, names in writes.items():
         for name in names:
             setattr(cls, name, dying_after(getattr(cls, name)))
 
 
-if step == "nth write":
-    count_writes(int(when))
+if step in ("nth write", "nth event"):
+    count_writes(WRITES if step == "nth write" else EVENTS, int(when))
+    reimage(folder)
+elif step == "run":
     reimage(folder)
 elif step != "resume":
     workflow.perform = dying

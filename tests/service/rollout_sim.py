@@ -26,13 +26,14 @@ from metalimmu.plan.types import ImageFacts, Plan, PlanStep
 from metalimmu.plan.waves import Member, RolloutState, RowState
 from metalimmu.service.guarding import act, refused
 from metalimmu.service.rollout_driver import Driver
-from metalimmu.store.records import ErrorText, Quarantine, RunRecord, RunStatus
+from metalimmu.store.records import ErrorText, HostRecord, Quarantine, RunRecord, RunStatus
 from metalimmu.store.rollout_records import FreezeRecord, RolloutHost, RolloutRecord
 from metalimmu.store.rollouts import freeze as as_freeze
-from metalimmu.store.sqlite import SqliteStore
+from metalimmu.store.sqlite import HOSTS, SqliteStore
 
 ACTS = 13  # of one host's run
 FAILS = 0.02  # of all acts
+DIES = 0.002  # before, and after, each write of the driver
 OLD, NEW = "web@1", "web@2"
 DAY = 86_400.0
 BEGIN = 1_800_000_000.0
@@ -40,6 +41,10 @@ BEGIN = 1_800_000_000.0
 
 class Died(BaseException):
     """kill -9 of the controller."""
+
+
+class Wrong(BaseException):
+    """What may never be."""
 
 
 class Inline:
@@ -53,26 +58,26 @@ class Inline:
 
 
 class Mortal:
-    """The store, for the driver: dies before or after a write, now and then."""
+    """The store, for the driver: the controller dies before or after a write, now and then."""
 
-    def __init__(self, real: Any, dice: random.Random, odds: float, admitted: Callable[[RunRecord], None]) -> None:
-        self._real, self._dice, self._odds, self._admitted = real, dice, odds, admitted
+    def __init__(self, sim: Sim, real: Any) -> None:
+        self._sim, self._real = sim, real
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._real, name)
         if name == "rollouts":
-            return Mortal(found, self._dice, self._odds, self._admitted)
-        if name not in ("admit", "set", "set_hosts"):
-            return found
+            return Mortal(self._sim, found)
+        return self._call(name, found) if name in ("admit", "set", "set_hosts", "update_host") else found
 
+    def _call(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            if self._dice.random() < self._odds:
-                raise Died
-            result = found(*args, **kwargs)
+            self._sim.maybe_die()
+            result = function(*args, **kwargs)
             if name == "admit":
-                self._admitted(result)
-            if self._dice.random() < self._odds:
-                raise Died
+                self._sim.admitted_now(result)
+            if name == "update_host":  # quarantine of one that did not stay well: from now on it is known
+                self._sim.serving[args[0]] = False
+            self._sim.maybe_die()
             return result
 
         return call
@@ -95,6 +100,7 @@ class Sim:
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
         self.picked: set[str] = set()
+        self.ill: set[str] = set()
         self.freezes: list[str] = []
         self.deaths = self.starts = self.failures = self.returned = 0
         self._hosts()
@@ -134,14 +140,15 @@ class Sim:
         return Rules(hosts=hosts, pools=pools, max_hosts=dice.choice([5, 20, 60]))
 
     def _hosts(self) -> None:
-        for name in self.names:
-            fields: dict[str, Any] = {"state": State.enrolled}
-            if self.serving[name]:
-                fields = {"state": State.active, "proof": Proof.proven, "image": OLD, "digest": digest(OLD)}
-                self.store.update_host(name, state=State.deploying)
-            elif self.image[name]:
-                fields = {"quarantine": Quarantine(reason="disk", since=self.now), "image": OLD, "digest": digest(OLD)}
-            self.store.update_host(name, **fields)
+        known: dict[str, Any] = {"image": OLD, "digest": digest(OLD)}
+        with self.store._db.write() as conn:
+            for name in self.names:
+                fields = {}
+                if self.serving[name]:
+                    fields = {"state": State.active, "proof": Proof.proven, **known}
+                elif self.image[name]:
+                    fields = {"quarantine": Quarantine(reason="disk", since=self.now), **known}
+                HOSTS.insert(conn, HostRecord(name=name, **fields))
 
     # what the driver asks of the site
 
@@ -166,9 +173,20 @@ class Sim:
     def admitted(self, run: RunRecord, made: Plan) -> None:
         self.plan_of[run.id] = made
 
+    def unwell(self, host: str) -> str:
+        """Now and then a host falls ill in its soak, and stays so; or it is only once."""
+        lot = self.dice.random()
+        if lot < FAILS / 4:
+            self.ill.add(host)
+        return "HTTP 500" if host in self.ill or lot > 1 - FAILS else ""
+
+    def maybe_die(self) -> None:
+        if self.dice.random() < DIES:
+            raise Died
+
     def _driver(self) -> Driver:
         source = _Source(self)
-        mortal = Mortal(self.store, self.dice, 0.002, self._begins)
+        mortal = Mortal(self, self.store)
         return Driver(
             mortal, source, source, Inline(), by="sim",
             clock=lambda: self.now, monotonic=lambda: self.steady,
@@ -184,7 +202,9 @@ class Sim:
             if said:
                 rows.append((host, 0, RowState.refused, said[0].text))
             else:
-                going.append(Member(host=host, pool=self.rules.hosts[host].pool or "", domains=self.rules.hosts[host].domains))
+                going.append(
+                    Member(host=host, pool=self.rules.hosts[host].pool or "", domains=self.rules.hosts[host].domains)
+                )
         sizes = {p: self.dice.choice([3, 10, 50]) for p in self.rules.pools}
         rows += [(host, wave, RowState.waiting, "") for host, wave in waves.waves(going, sizes)]
         soak = self.dice.choice([0.0, 600.0])
@@ -224,7 +244,7 @@ class Sim:
                     self._go_on(name)
             still = 0 if self.events else still + 1
             assert still < 2000, [(r, self.store.rollouts.get(r)) for r in rollouts]
-            self._step(30.0 if still < 50 else 3600.0)
+            self._step(300.0 if still < 20 else 3600.0)
 
     def _busy(self, rollout: str) -> bool:
         counts = self.store.rollouts.counts(rollout)
@@ -244,7 +264,7 @@ class Sim:
             self._pass(idle)
             return
         self._pass(max(0.0, self.events[0][0] - self.steady))
-        while self.events and self.events[0][0] <= self.steady + 20:
+        while self.events and self.events[0][0] <= self.steady + 60:
             heapq.heappop(self.events)[2]()
 
     def _pass(self, seconds: float) -> None:
@@ -258,7 +278,9 @@ class Sim:
             selector = self.dice.choice(["", f"rack=r{self.dice.randrange(10)}", "pool=p0"])
             until = self.now + self.dice.choice([600.0, 7200.0])
             name = f"f-{next(self.order)}"
-            self.store.rollouts.freeze(FreezeRecord(id=name, reason="sim", by="sim", selector=selector, since=self.now, until=until))
+            self.store.rollouts.freeze(
+                FreezeRecord(id=name, reason="sim", by="sim", selector=selector, since=self.now, until=until)
+            )
         elif lot < 0.6:
             name = self.dice.choice(rollouts)
             self.store.rollouts.set(name, expect=(RolloutState.running,), state=RolloutState.paused)
@@ -291,12 +313,12 @@ class Sim:
 
     def _go_on(self, name: str) -> None:
         """A person has looked, and goes on."""
-        rows = self.store.rollouts.hosts(name)
         stopped = self.store.rollouts.get(name).state is RolloutState.stopped
         if stopped and self.dice.random() < 0.02:
             self.store.rollouts.set(name, state=RolloutState.cancelling)
             return
-        forgiven = {r.host: {"forgiven": True} for r in rows if stopped and r.state in waves.WENT_WRONG}
+        rows = self.store.rollouts.scene(name).rows if stopped else []
+        forgiven = {r.host: {"forgiven": True} for r in rows if r.state in waves.WENT_WRONG}
         if stopped and not forgiven:  # nothing could go on: what is broken is looked after
             self._mend()
         self.store.rollouts.set(name, hosts=forgiven, state=RolloutState.running)
@@ -306,9 +328,13 @@ class Sim:
         for name, record in self.store.hosts().items():
             if record.quarantine is not None and self.store.lease(name) is None:
                 self.store.update_host(name, state=State.deploying)
-                self.store.update_host(name, state=State.active, proof=Proof.proven, quarantine=None, image=OLD, digest=digest(OLD))
+                self.store.update_host(
+                    name, state=State.active, proof=Proof.proven, quarantine=None, image=OLD, digest=digest(OLD)
+                )
                 self.serving[name], self.image[name] = True, OLD
-        allowed = {n: msgspec.structs.replace(h, mode="read-write", protected=False) for n, h in self.rules.hosts.items()}
+        allowed = {
+            n: msgspec.structs.replace(h, mode="read-write", protected=False) for n, h in self.rules.hosts.items()
+        }
         self.rules = msgspec.structs.replace(self.rules, hosts=allowed)
 
     # the machines
@@ -328,8 +354,15 @@ class Sim:
             self.at(60.0, lambda: self._ends(run, fails_at, in_time=False))
         self.at(60.0, lambda: self._ends(run, fails_at))
 
+    def admitted_now(self, run: RunRecord) -> None:
+        """Nothing may begin that a guard forbids. The driver takes an Exception for a fault of ours and goes on."""
+        try:
+            self._begins(run)
+        except AssertionError as exc:
+            raise Wrong(run) from exc
+
     def _begins(self, run: RunRecord) -> None:
-        """Checked by our own counting: nothing may begin that a guard forbids."""
+        """Checked by our own counting."""
         host, rules = run.host, self.rules
         mine = rules.hosts[host]
         changing = {r.host for r in self.store.runs(status=(RunStatus.queued, RunStatus.running), limit=5000)}
@@ -346,13 +379,18 @@ class Sim:
     def _wave(self, run: RunRecord) -> None:
         """Waves before are over; a first host is alone; no start after too many failures."""
         name = run.options["rollout"]
-        rows = self.store.rollouts.hosts(name)
-        mine = next(r for r in rows if r.host == run.host)
         if run.options["returning"]:
             return
-        assert all(r.state not in waves.OPEN for r in rows if 0 < r.wave < mine.wave)
-        failed = [r for r in rows if r.state is RowState.failed and not r.forgiven]
-        assert len(failed) < max(1, run.options["max_failures"])
+        mine = "SELECT wave FROM rollout_hosts WHERE rollout = ? AND host = ?"
+        opened = "state IN ('waiting', 'running', 'soaking', 'rolling-back')"
+        sql = f"SELECT count(*) FROM rollout_hosts WHERE rollout = ? AND {opened} AND wave < ({mine})"
+        assert self._count(sql, name, name, run.host) == 0
+        sql = "SELECT count(*) FROM rollout_hosts WHERE rollout = ? AND state = 'failed' AND NOT forgiven"
+        assert self._count(sql, name) < max(1, run.options["max_failures"])
+
+    def _count(self, sql: str, *params: str) -> int:
+        with self.store._db.read() as conn:
+            return int(conn.execute(sql, params).fetchone()[0])
 
     def _ends(self, run: RunRecord, fails_at: int | None, *, in_time: bool = True) -> None:
         host, made = run.host, self.plan_of.get(run.id) or Plan.decode(run.plan)
@@ -370,6 +408,7 @@ class Sim:
         if error is not None:
             self._ended(run, error)
             return
+        self.touched[host] += 1
         self._taken(host)
         self.store.update_host(host, proof=Proof.unproven)
         self.at(600.0, lambda: self._written(run, made, fails_at))
@@ -386,7 +425,6 @@ class Sim:
 
     def _taken(self, host: str) -> None:
         """The one moment in which a machine stops to serve because of us."""
-        self.touched[host] += 1
         if not self.serving[host]:
             return
         self.serving[host] = False
@@ -408,6 +446,7 @@ class Sim:
             self._ended(run, error)
             return
         self.serving[host] = True
+        self.ill.discard(host)
         self.image[host] = made.image.ref
         self.returned += bool(run.options["returning"])
         self.store.update_host(
@@ -418,7 +457,11 @@ class Sim:
 
     def _ended(self, run: RunRecord, error: Any) -> None:
         status = RunStatus.succeeded if error is None else RunStatus.failed
-        said = error if error is None or isinstance(error, ErrorText) else ErrorText(code=error.code, message=error.message)
+        said = (
+            error
+            if error is None or isinstance(error, ErrorText)
+            else ErrorText(code=error.code, message=error.message)
+        )
         self.failures += error is not None
         self.store.set_run(run.id, status=status, finished=self.now, error=said)
         self.store.release_lease(run.host, run.id)
@@ -443,7 +486,7 @@ class _Source:
 
     def __init__(self, sim: Sim) -> None:
         self._sim = sim
-        self.plan, self.inside, self.admitted = sim.plan, sim.inside, sim.admitted
+        self.plan, self.inside, self.admitted, self.unwell = sim.plan, sim.inside, sim.admitted, sim.unwell
 
     def rules(self) -> Rules:
         return self._sim.rules
@@ -464,7 +507,9 @@ _STEP = PlanStep(name="preflight", title="", limit=1.0, seconds=1.0)
 
 
 def plan(host: str, image: str, before: str | None, *, steps: bool, verb: str) -> Plan:
-    facts = ImageFacts(ref=image, digest=digest(image), kind="disk", architecture="x86_64", firmware=("uefi",), size=1, all_bytes=1)
+    facts = ImageFacts(
+        ref=image, digest=digest(image), kind="disk", architecture="x86_64", firmware=("uefi",), size=1, all_bytes=1
+    )
     return Plan(
         verb=verb, host=host, spec=_SPEC, image=facts, previous=before, previous_digest=digest(before) if before else None,
         identity=_IDENTITY, method="virtual-media", why="", findings=(), steps=(_STEP,) if steps else (), transfer=0,
@@ -475,7 +520,7 @@ def scenario(seed: int, hosts: int) -> dict[str, int]:
     """Two people bring a site to its new image, in rollouts that overlap, until hardly a host is left."""
     sim = Sim(seed, hosts)
     try:
-        for _ in range(12):
+        for _ in range(3):
             left = [n for n in sim.names if sim.image[n] != NEW]
             if len(left) < hosts // 20:
                 break

@@ -14,6 +14,7 @@ from metalimmu.desired.alerts import Alert
 from metalimmu.plan.types import Word
 from metalimmu.service.alerts.evaluate import decide_all
 from metalimmu.service.alerts.notice import MOST_HOSTS, Notice
+from metalimmu.service.alerts.render import headline
 from metalimmu.store.scan_records import FindingRecord, HostScan
 from metalimmu.store.trigger_records import AlertState
 
@@ -98,6 +99,19 @@ def test_a_waiver_ends_it_and_says_so() -> None:
     assert receiver.scan([drift("a", waived="until 2027-01-01: known"), drift("b")]) == []
     (over,) = receiver.scan([drift("a", waived="x"), drift("b", waived="x")])
     assert over.causes[0].how == "waived"
+
+
+def test_another_value_and_another_reason_fix_nothing() -> None:
+    receiver = Receiver()
+    receiver.scan([drift("a"), drift("b")], [silent("c")])
+    notices = receiver.scan(
+        [drift("a", actual="Auto"), drift("b", actual="Auto")], [silent("c", code="BmcLoginRefused")]
+    )
+    over = {n.causes[0].kind: n.causes[0].how for n in notices if n.kind == "fixed"}
+    assert over == {"drift": "changed", "unknown": "changed"}
+    (unread,) = [headline(n) for n in notices if n.kind == "fixed" and n.causes[0].kind == "unknown"]
+    assert "cannot be read for another reason now" in unread
+    assert {n.causes[0].how for n in receiver.scan([drift("a", actual="Auto")])} == {"read-again"}
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,22 @@ def test_export_for_those_who_mend_by_other_means(fleet):
     assert list(drift_export.left_out(left)) == ["1 settings of 1 hosts left out: the machine has no such attribute"]
 
 
+def test_a_playbook_runs_nothing_that_a_bmc_says():
+    evil = "{{ lookup('pipe', 'id') }}"
+    mend = drift_export.Mend(
+        host="a",
+        bmc="https://10.9.0.0",
+        system=f"/redfish/v1/Systems/{evil}",
+        uri="/x",
+        attributes={"A": evil, "B": "On"},
+    )
+    text = drift_export.ansible([mend])
+    for line in text.splitlines():
+        assert "lookup" not in line or "!unsafe '" in line, line
+    assert "B: 'On'" in text
+    assert "'{{ bmc_password }}'" in text
+
+
 def test_history_has_what_was_done_and_what_was_seen(fleet):
     site = fleet.site()
     site.store.add_event("n0", "power", "On asked by jim")

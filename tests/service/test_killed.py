@@ -23,6 +23,12 @@ HERE = Path(__file__).parent
 KILLED = HERE / "killed.py"
 
 
+EVERY_STEP = {
+    "hooks": {"before": ["true"], "after": ["true"]},
+    "health": {"command": "true", "for": "300ms", "every": "100ms"},
+}
+
+
 def controller(rack: Rack, step: str, when: str = "", package: Path | None = None) -> subprocess.CompletedProcess[str]:
     env = dict(os.environ)
     path = [str(HERE), str(HERE.parent)]
@@ -42,6 +48,7 @@ def controller(rack: Rack, step: str, when: str = "", package: Path | None = Non
 def killed_and_resumed(folder: Path, step: str, when: str, package: Path | None = None) -> dict[str, Any]:
     with ExitStack() as stack:
         rack = Rack(folder)
+        rack.write("roles/web.yaml", {"image": "web@1", "ramdisk": "fake", **EVERY_STEP})
         rack.power_up(stack, pace=0.3)
         died = controller(rack, step, when)
         if died.returncode == 0 and step == "nth write":
@@ -82,7 +89,7 @@ def test_resume_finishes_whatever_step_the_controller_died_in(tmp_path: Path) ->
 def test_resume_finishes_after_whichever_write_the_controller_died(tmp_path: Path) -> None:
     """In the middle of an act too: between any two writes to store or BMC."""
     with ThreadPoolExecutor(3) as pool:
-        results = list(pool.map(lambda n: killed_and_resumed(tmp_path / str(n), "nth write", str(n)), range(1, 22)))
+        results = list(pool.map(lambda n: killed_and_resumed(tmp_path / str(n), "nth write", str(n)), range(1, 26)))
     died = [r for r in results if "boots" in r]
     assert 10 < len(died) < len(results), [r.get("writes") for r in results]  # all of them, and the count is right
     for found in died:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from metalimmu.errors import BmcError, BmcLoginRefused, BmcUnreachable, ScanStopped
+from metalimmu.errors import BmcError, BmcLoginNotTried, BmcLoginRefused, BmcUnreachable, ScanStopped
 from metalimmu.service.brownfield.many import Logins, each
 
 
@@ -40,6 +40,21 @@ def test_items_are_taken_as_they_are_needed() -> None:
     next(results)
     assert taken <= 10
     results.close()  # type: ignore[attr-defined]
+
+
+def test_what_was_never_sent_is_no_refusal() -> None:
+    """BMCs that refused this password in an earlier run, or that nobody has a password for, stop nobody else's scan."""
+    logins = Logins(3)
+
+    def act(n: int) -> int:
+        with logins.one():
+            if n < 5:
+                raise BmcLoginNotTried("refused before")
+            return n
+
+    found = dict(each(range(8), act, workers=1))
+    assert logins.refused == 0
+    assert [found[n] for n in (5, 6, 7)] == [5, 6, 7]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 16])

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from metalimmu.errors import ToolError
 from metalimmu.plan.types import Finding, Word
 from metalimmu.service.metrics import MOST_LABELS, LastScan, Metrics, ScheduleMetrics, collect, text, write
+from metalimmu.service.scans.result import last_ended
 from metalimmu.service.site import OpenSite
 
 FULL = Metrics(
@@ -149,4 +150,11 @@ def test_from_the_store(tmp_path: Path) -> None:
     assert found.unfinished == 0
     assert collect(site, before=found) == found
     parsed(text(found))
+    long = site.store.begin_scan({}, trigger="schedule:nightly", hosts=hosts)
+    short = site.store.begin_scan({}, trigger="cli", hosts=["n1"])
+    site.store.finish_scan(short.id, {})
+    site.store.finish_scan(long.id, {})
+    ended = last_ended(site.store)
+    assert ended is not None
+    assert ended.id == long.id, "a long scan that ends after a short one is news"
     site.close()

@@ -18,13 +18,13 @@ from metalimmu.errors import BmcLoginRefused, NotFound, StoreError, UsageError
 from metalimmu.observed.log_entry import LogEntry, LogKind
 from metalimmu.observed.registry import Attribute, Registry
 from metalimmu.observed.types import Reason, Unknown
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.service.scans import reading as scan_reading
-from metalimmu.service.scans.registries import AGAIN, Key, Registries
+from metalimmu.service.scans.registries import AGAIN, TRIES, Key, Registries
 from metalimmu.service.scans.result import MaxUnknown, exit_status, max_unknown
 from metalimmu.service.scans.scan import LAST, scan
 from metalimmu.store.fakes import FailingStore
-from metalimmu.store.scan_findings import DRIFT
+from metalimmu.triggers.paced import WindowClosed
 
 
 @pytest.fixture
@@ -310,6 +310,56 @@ def test_the_logs_of_changed_hosts_are_asked_who_did_it(three):
     assert three.machines["a"].log_reads == 1, "asked once per change"
 
 
+def test_a_machine_that_does_not_say_what_it_is_keeps_its_profile_and_its_drift(three, monkeypatch):
+    """Its system cannot be read, its BMC can: what was known stays, and it is no host without a profile."""
+    (three.folder / "profiles/acme.yaml").write_text(
+        'match: {vendor: "Acme*"}\nbmc: {lockdown: true}\nbios_raw: {Turbo: "On"}\n'
+    )
+    for machine in three.machines.values():
+        machine.settings["bmc.lockdown"] = "Disabled"
+    first = scan(three.site(), read=three.read)
+    assert first.counts.states == {"drift": 3}
+    lost = Unknown(Reason.timeout, "no answer")
+    three.machines["a"].settings = {"bmc.lockdown": "Disabled", "boot.mode": "UEFI"}
+    three.machines["a"].unknown["bios"] = lost
+    whole = three.snapshot
+
+    def snapshot(name):
+        found = whole(name)
+        return msgspec.structs.replace(found, identity=lost) if name == "a" else found
+
+    monkeypatch.setattr(three, "snapshot", snapshot)
+    again = scan(three.site(), read=three.read)
+    assert again.counts.states == {"drift": 3}
+    assert (again.counts.new, again.counts.fixed, again.counts.changes) == (0, 0, 0)
+    about = next(iter(three.site().store.known_hosts(["a"]))).about
+    assert (about.manufacturer, about.profile, about.serial) == ("Acme Inc.", "acme", "SN-a")
+
+
+def test_a_machine_that_never_said_what_it_is_is_unknown(three, monkeypatch):
+    whole = three.snapshot
+    lost = Unknown(Reason.timeout, "no answer")
+    monkeypatch.setattr(three, "snapshot", lambda name: msgspec.structs.replace(whole(name), identity=lost))
+    result = scan(three.site(), hosts=["a"], read=three.read)
+    assert result.counts.states == {"unknown": 1}
+    assert exit_status(result) == 4
+    assert three.site().store.values("a") == GOOD
+
+
+def test_logs_that_cannot_be_asked_lose_no_host(three):
+    scan(three.site(), read=three.read)
+    three.machines["a"].settings["bios.Sriov"] = "Disabled"
+
+    def read(hosts, reader):
+        if reader.__module__.endswith("scans.blame"):
+            raise WindowClosed("the schedule's window closed")
+        yield from three.read(hosts, reader)
+
+    result = scan(three.site(), read=read)
+    assert result.record.finished is not None
+    assert result.counts.states == {"match": 2, "drift": 1}
+
+
 def test_a_first_scan_asks_no_logs(three):
     three.machines["a"].settings["bios.Sriov"] = "Disabled"
     scan(three.site(), read=three.read)
@@ -391,8 +441,13 @@ def test_a_registry_that_hangs_is_fetched_by_another(three):
     assert registries.claim(key) is False
     clock.now = AGAIN + 1
     assert registries.claim(key) is True
+    for _ in range(TRIES - 1):
+        registries.put(key, Unknown(Reason.timeout))
+        assert not registries.known(key), "one slow BMC must not make drift of what is read-only on all the others"
+        assert registries.claim(key) is True, "the next one tries at once"
     registries.put(key, Unknown(Reason.timeout))
     assert registries.known(key)
+    assert registries.claim(key) is False
     assert registries.get(key) is None
     registries.put(key, REGISTRY)
     assert registries.get(key) == REGISTRY

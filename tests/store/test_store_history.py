@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_scan_rig import finding, read, scan, unread
 
-from metalimmu.plan.types import Word
-from metalimmu.store.scan_findings import DRIFT
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.store.sqlite import SqliteStore
 
 HOSTS = ("n1", "n2")

@@ -12,7 +12,7 @@ from metalimmu_emulator.fleet import message, reading, writing
 from metalimmu_emulator.fleet.identity import clock
 from metalimmu_emulator.fleet.message import Answer, Request, error
 from metalimmu_emulator.fleet.page import key
-from metalimmu_emulator.fleet.persona import Persona, Session
+from metalimmu_emulator.fleet.persona import KEPT_WRITES, Persona, Session
 from metalimmu_emulator.fleet.template import ROOT
 
 SESSIONS = f"{ROOT}/SessionService/Sessions"
@@ -53,7 +53,7 @@ def answer(persona: Persona, request: Request, known: set[bytes]) -> Answer:
 
 
 def note_write(persona: Persona, request: Request) -> None:
-    if len(persona.written) < 1000:
+    if len(persona.written) < KEPT_WRITES:
         try:
             body = msgspec.json.decode(request.body) if request.body else None
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -12,12 +12,16 @@ from typing import Literal
 
 import msgspec
 
+from metalimmu.desired.profile import SEVERITIES
 from metalimmu.service import reasons
 from metalimmu.store.scan_records import FindingRecord, HostScan
 
 Kind = Literal["drift", "unknown"]
 
-SEVERITIES = ("info", "warning", "critical")
+
+def rank(severity: str) -> int:
+    """Of findings without one, it is a warning."""
+    return SEVERITIES.index(severity) if severity in SEVERITIES else 1
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +36,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def rank(self) -> int:
-        return SEVERITIES.index(self.severity) if self.severity in SEVERITIES else 1
+        return rank(self.severity)
 
 
 class Open(msgspec.Struct, kw_only=True):
@@ -91,7 +95,7 @@ def of_silence(hosts: Iterable[HostScan], scans: int) -> dict[str, Open]:
 
 def limited(causes: Mapping[str, Open], hosts: Collection[str], severity: str) -> Iterator[Open]:
     """What a receiver wants to know of: its hosts, and drift that is bad enough."""
-    least = SEVERITIES.index(severity)
+    least = rank(severity)
     for found in causes.values():
         if found.cause.kind == "drift" and found.cause.rank < least:
             continue

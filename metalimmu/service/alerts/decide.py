@@ -1,7 +1,8 @@
 """What one receiver is to be told, given what it was told before. Pure: the same input, the same messages.
 
 A cause is told once. It is told again when hosts have joined it, and as fixed when the last host has left it. Hosts that
-cannot be read keep what was known of them: silence fixes nothing.
+cannot be read keep what was known of them: silence fixes nothing. Hosts that differ otherwise now, or cannot be read for
+another reason, have left it and nothing is fixed: it is told as changed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def decide(
     before = {s.cause: s for s in states}
     keep: list[AlertState] = []
     told: dict[News, list[Told]] = {"drift": [], "unknown": [], "fixed": []}
+    still: dict[tuple[str, str], set[str]] = {}
     for found in open_causes:
+        still.setdefault((found.cause.kind, found.cause.setting), set()).update(found.hosts)
         state = before.pop(found.cause.key, None)
         joined = len(found.hosts) if state is None else len(found.hosts.difference(state.hosts))
         after = _state(alert.name, found, state, now, joined)
@@ -48,7 +51,8 @@ def decide(
         if joined:
             told[found.cause.kind].append(_told(after, joined=joined))
     for state in before.values():
-        told["fixed"].append(_told(state, how=_how(state, waived)))
+        others = still.get((state.kind, state.about.get("setting", "")), set())
+        told["fixed"].append(_told(state, how=_how(state, waived, others)))
     wanted: Collection[str] = alert.news or told
     notices = [n for kind, causes in told.items() if kind in wanted for n in _notices(site, alert, kind, causes, now)]
     return Decision(keep, list(before.values()), notices)
@@ -65,7 +69,10 @@ def _state(name: str, found: Open, state: AlertState | None, now: float, joined:
     )
 
 
-def _how(state: AlertState, waived: Collection[str]) -> str:
+def _how(state: AlertState, waived: Collection[str], others: set[str]) -> str:
+    """`others`: hosts on which this setting is wrong for another cause now, or which cannot be read for another reason."""
+    if others.issuperset(state.hosts):
+        return "changed"
     if state.kind == "unknown":
         return "read-again"
     return "waived" if state.cause in waived else "fixed"

@@ -10,12 +10,12 @@ from metalimmu import log
 from metalimmu.desired.resolve import resolve_all
 from metalimmu.desired.selector import select
 from metalimmu.errors import AlertError, NotFound
+from metalimmu.plan.types import DRIFT
 from metalimmu.service.alerts import causes, outbox
 from metalimmu.service.alerts.decide import decide, open_now
 from metalimmu.service.alerts.notice import Notice
 from metalimmu.service.alerts.send import send
 from metalimmu.service.scans.drift import findings
-from metalimmu.store.scan_findings import DRIFT
 
 if TYPE_CHECKING:
     from metalimmu.desired.alerts import Alert

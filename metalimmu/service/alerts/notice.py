@@ -28,7 +28,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()  # that have it now, or of `fixed`: had it last; sorted, at most MOST_HOSTS
     hosts_total: int = 0
     new_hosts_total: int = 0
-    how: Literal["", "fixed", "waived", "read-again"] = ""  # of `fixed`
+    how: Literal["", "fixed", "waived", "read-again", "changed"] = (
+        ""  # of `fixed`; changed: another cause took its place
+    )
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

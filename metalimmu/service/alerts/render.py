@@ -32,9 +32,12 @@ def _title(notice: Notice, cause: Told) -> str:
     hosts = _count(cause.hosts_total)
     if cause.kind == "unknown":
         verb = "can be read again" if notice.kind == "fixed" else "cannot be read"
+        if cause.how == "changed":
+            return f"{hosts} cannot be read for another reason now, it was: {reasons.words(cause.reason)}"
         return f"{hosts} {verb}: {reasons.words(cause.reason)}"
     if notice.kind == "fixed":
-        return f"drift {'waived' if cause.how == 'waived' else 'over'}: {_text(cause.setting)} on {hosts}"
+        over = cause.how if cause.how in ("waived", "changed") else "over"
+        return f"drift {over}: {_text(cause.setting)} on {hosts}"
     return f"{cause.severity}: {_text(cause.setting)} drifted on {hosts}"
 
 

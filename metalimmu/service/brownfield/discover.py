@@ -16,7 +16,7 @@ from metalimmu.bmc.discovery import Sighting, Sweep
 from metalimmu.bmc.identify import Identified
 from metalimmu.desired.merge import Merged
 from metalimmu.desired.types import Tls
-from metalimmu.errors import BmcLoginRefused, MetalimmuError, ScanStopped
+from metalimmu.errors import BmcLoginNotTried, BmcLoginRefused, MetalimmuError, ScanStopped
 from metalimmu.service.brownfield.found import Found, candidate, duplicates, shared, unauthenticated, with_login
 from metalimmu.service.brownfield.many import Logins, each
 
@@ -114,7 +114,7 @@ def _logged_in(
     ipmi = [t for t in targets if t.bmc.startswith("ipmi://")]
     found, refused = dict(plain), 0
     for target, who, failure in _by_redfish(redfish, with_, max_refused):
-        refused += isinstance(failure, BmcLoginRefused) and not isinstance(failure, ScanStopped)
+        refused += isinstance(failure, BmcLoginRefused) and not isinstance(failure, BmcLoginNotTried)
         found[target.spot] = with_login(plain[target.spot], who, failure)
     logins = Logins(max_refused - refused)
     for target, result in each(ipmi, lambda t: _by_ipmi(t, with_, logins)):
@@ -165,8 +165,8 @@ def _by_ipmi(target: _Named, with_: _With, logins: Logins) -> Identified:
     from metalimmu.bmc.ipmi import IpmiBmc
 
     login = credentials.read(target.credentials, folder=with_.folder) if target.credentials else None
-    with logins.one():
-        who, facts = IpmiBmc.open(target, credentials=login, ledger=with_.ledger, budget=with_.budget).who()
+    with logins.one(), IpmiBmc.open(target, credentials=login, ledger=with_.ledger, budget=with_.budget) as bmc:
+        who, facts = bmc.who()
     return Identified(
         vendor=who.manufacturer,
         model=who.model,

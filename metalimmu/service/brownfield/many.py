@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
-from metalimmu.errors import BmcError, BmcLoginRefused, MetalimmuError, ScanStopped
+from metalimmu.errors import BmcError, BmcLoginNotTried, BmcLoginRefused, MetalimmuError, ScanStopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ class Logins:
         try:
             yield
         except BmcLoginRefused as exc:
-            refused = not isinstance(exc, ScanStopped)
+            refused = not isinstance(exc, BmcLoginNotTried)
             raise
         finally:
             with self._change:

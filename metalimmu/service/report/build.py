@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metalimmu import __version__
+from metalimmu.desired.profile import SEVERITIES
 from metalimmu.plan.outliers import ABSENT
+from metalimmu.plan.types import DRIFT
 from metalimmu.service import profiles, reasons
-from metalimmu.service.alerts.causes import SEVERITIES
+from metalimmu.service.alerts.causes import rank
 from metalimmu.service.report import data
 from metalimmu.service.report.data import MOST_ROWS, ReportData
 from metalimmu.service.report.timeline import Span, Timeline, moments
 from metalimmu.service.scans import drift, outliers
-from metalimmu.store.scan_findings import DRIFT
+from metalimmu.service.scans.result import last_ended
 from metalimmu.store.scan_records import ScanCounts
 
 if TYPE_CHECKING:
@@ -87,9 +89,9 @@ def build(
 
 
 def _scan(site: OpenSite) -> data.ScanFacts | None:
-    """The newest that has ended; without one, the newest."""
-    known = site.store.scans(100)
-    for record in [s for s in known if s.finished is not None][:1] or known[:1]:
+    """The one that ended last; without one, the newest."""
+    last = last_ended(site.store)
+    for record in [last] if last else site.store.scans(1):
         counts = msgspec.convert(record.counts, ScanCounts)
         return data.ScanFacts(
             id=record.id,
@@ -156,12 +158,12 @@ class _Tally:
         for what, cause in self._causes.items():
             groups.setdefault(what[0], []).append((what, cause))
         found = [_setting(name, causes) for name, causes in groups.items()]
-        return sorted(found, key=lambda s: (all(c.waived for c in s.changes), -_rank(s.severity), -s.hosts, s.name))
+        return sorted(found, key=lambda s: (all(c.waived for c in s.changes), -rank(s.severity), -s.hosts, s.name))
 
     def drifted(self) -> list[data.Host]:
         found = []
         for name, records in self._hosts.items():
-            records.sort(key=lambda r: (-_rank(r.finding.severity), r.finding.setting))
+            records.sort(key=lambda r: (-rank(r.finding.severity), r.finding.setting))
             found.append(
                 data.Host(
                     name=name,
@@ -172,7 +174,7 @@ class _Tally:
                     settings=tuple(r.finding.setting for r in records[:_SETTINGS_NAMED]),
                 )
             )
-        return sorted(found, key=lambda h: (-_rank(h.worst), -h.findings, h.name))
+        return sorted(found, key=lambda h: (-rank(h.worst), -h.findings, h.name))
 
 
 class _Cause:
@@ -196,16 +198,12 @@ def _setting(name: str, causes: list[tuple[tuple[str, ...], _Cause]]) -> data.Se
     ]
     return data.Setting(
         name=name,
-        severity=max((what[1] for what, _ in causes), key=_rank),
+        severity=max((what[1] for what, _ in causes), key=rank),
         owner=", ".join(sorted({what[2] for what, _ in causes if what[2]})),
         hosts=len({host for _, cause in causes for host in cause.hosts}),
         changes=tuple(changes),
         changes_total=len(causes),
     )
-
-
-def _rank(severity: str) -> int:
-    return SEVERITIES.index(severity) if severity in SEVERITIES else 1
 
 
 def _pools(states: dict[str, str], pools: dict[str, str], findings: Counter[str]) -> list[data.Pool]:

@@ -15,13 +15,6 @@ MOST_ROWS = 50  # rows of one table
 MOST_NAMES = 200  # host names behind one row
 
 
-class Part(msgspec.Struct, frozen=True):
-    """A name and how many."""
-
-    name: str
-    count: int
-
-
 class Names(msgspec.Struct, frozen=True):
     """Hosts: the first few, and how many there are."""
 

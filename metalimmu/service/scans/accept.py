@@ -12,7 +12,7 @@ import msgspec
 from metalimmu.desired.edit_waivers import add_waivers
 from metalimmu.desired.waiver import Waiver
 from metalimmu.errors import NotFound, UsageError
-from metalimmu.plan.waivers import ACCEPTABLE
+from metalimmu.plan.types import DRIFT
 from metalimmu.service.runs import who
 from metalimmu.service.scans.drift import findings, named
 
@@ -32,7 +32,7 @@ def accept(site: OpenSite, hosts: Collection[str], setting: str, *, until: str, 
     if not hosts:
         raise UsageError("no host is named", hint="name hosts with --host, or select them with -l")
     by_value: dict[tuple[str, str], list[str]] = {}
-    for record in findings(site, hosts, ACCEPTABLE):
+    for record in findings(site, hosts, DRIFT):
         f = record.finding
         if f.setting == setting or f.setting.partition(".")[2] == setting:
             by_value.setdefault((f.setting, f.actual), []).append(record.host)

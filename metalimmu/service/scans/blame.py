@@ -18,8 +18,8 @@ from metalimmu.bmc.ask import Asking
 from metalimmu.desired.profile import SEVERITIES
 from metalimmu.observed.types import Reason, Unknown
 from metalimmu.plan.blame import blame as judge
+from metalimmu.plan.types import DRIFT
 from metalimmu.service.scans.drift import change_of
-from metalimmu.store.scan_findings import DRIFT
 from metalimmu.store.scan_records import BlameRecord, ChangeRecord, ScanRecord
 
 if TYPE_CHECKING:

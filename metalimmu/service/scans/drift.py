@@ -15,11 +15,10 @@ from metalimmu.errors import NotFound
 from metalimmu.observed.snapshot import Value
 from metalimmu.plan.blame import Blame
 from metalimmu.plan.causes import Drift
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.plan.values import text
 from metalimmu.plan.waivers import Waivers, lapsed
 from metalimmu.service.scans.result import waived
-from metalimmu.store.scan_findings import DRIFT
 from metalimmu.store.scan_records import BlameRecord, ChangeRecord, FindingRecord, HostScan, ValueRecord
 
 if TYPE_CHECKING:

@@ -125,8 +125,8 @@ def _by_ipmi(host: Host, folder: Path, ledger: LoginLedger | None, budget: Budge
             hint="scans read redfish+https://, redfish+http:// and ipmi://",
         )
     login = credentials.read(host.credentials, folder=folder) if host.credentials else None
-    driver = IpmiBmc.open(host, credentials=login, ledger=ledger)
-    if budget is None:
-        return ipmi_snapshot(driver, host.name)
-    with budget.account(host.bmc, rack(host), bulk=True).turn(PATIENCE):
-        return ipmi_snapshot(driver, host.name)
+    with IpmiBmc.open(host, credentials=login, ledger=ledger) as driver:
+        if budget is None:
+            return ipmi_snapshot(driver, host.name)
+        with budget.account(host.bmc, rack(host), bulk=True).turn(PATIENCE):
+            return ipmi_snapshot(driver, host.name)

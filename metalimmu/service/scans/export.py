@@ -16,11 +16,10 @@ from metalimmu.bmc.address import base_url
 from metalimmu.desired.neutral import neutral
 from metalimmu.desired.profile import Scalar
 from metalimmu.errors import MetalimmuError
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.plan.wanted import wanted
 from metalimmu.service.scans.drift import findings
 from metalimmu.service.scans.judge import Judge
-from metalimmu.store.scan_findings import DRIFT
 
 if TYPE_CHECKING:
     from metalimmu.service.site import OpenSite
@@ -126,7 +125,23 @@ def ansible(found: list[Mend]) -> str:
         "gather_facts": False,
         "tasks": [_task(m) for m in found],
     }
-    return _PLAYBOOK + yaml.safe_dump([play], sort_keys=False, allow_unicode=True, width=120)
+    text: str = yaml.dump([play], Dumper=_Playbook, sort_keys=False, allow_unicode=True, width=120)
+    return _PLAYBOOK + text
+
+
+class _Playbook(yaml.SafeDumper):
+    """What came from a BMC or a captured profile is never a template: Ansible would run what stands in its braces."""
+
+
+class _Unsafe(str):
+    __slots__ = ()
+
+
+_Playbook.add_representer(_Unsafe, lambda dumper, value: dumper.represent_scalar("!unsafe", str(value), style="'"))
+
+
+def _plain(value: Scalar) -> Scalar:
+    return _Unsafe(value) if isinstance(value, str) and "{" in value else value
 
 
 def _task(mend: Mend) -> dict[str, Any]:
@@ -137,10 +152,10 @@ def _task(mend: Mend) -> dict[str, Any]:
         "baseuri": address if scheme == "https" else mend.bmc,
         "username": "{{ bmc_username }}",
         "password": "{{ bmc_password }}",
-        "bios_attributes": mend.attributes,
+        "bios_attributes": {_plain(name): _plain(value) for name, value in mend.attributes.items()},
     }
     if mend.system:
-        module["resource_id"] = mend.system.rstrip("/").rpartition("/")[2]
+        module["resource_id"] = _plain(mend.system.rstrip("/").rpartition("/")[2])
     return {"name": f"{mend.host}: {len(mend.attributes)} BIOS settings", "community.general.redfish_config": module}
 
 

@@ -18,9 +18,8 @@ from xml.sax.saxutils import quoteattr
 import msgspec
 
 from metalimmu.log import redact, redacted
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.service.scans.result import ScanResult
-from metalimmu.store.scan_findings import DRIFT
 from metalimmu.store.scan_records import FindingRecord
 
 COLUMNS = (
@@ -105,7 +104,7 @@ def _json(result: ScanResult, out: TextIO, matches: bool) -> None:
     out.write(head[:-2] + ',\n  "details": [')
     comma = "\n    "
     for record in _found(result, matches):
-        out.write(comma + redact(json.dumps(row(record), ensure_ascii=False)))
+        out.write(comma + json.dumps(redacted(row(record)), ensure_ascii=False))
         comma = ",\n    "
     out.write("\n  ]\n}\n")
 

@@ -14,7 +14,7 @@ from metalimmu.desired.neutral import neutral
 from metalimmu.desired.profile import Profile, ResolvedProfile
 from metalimmu.desired.types import HostSpec
 from metalimmu.desired.volatile import volatile
-from metalimmu.errors import MetalimmuError, SiteError
+from metalimmu.errors import BmcBroken, MetalimmuError, SiteError
 from metalimmu.observed.registry import Registry
 from metalimmu.observed.snapshot import SECTIONS, Snapshot, Value
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
@@ -49,6 +49,7 @@ class Judge:
         self._resolved: dict[str, ResolvedProfile] = {}
         self._chosen: dict[tuple[str, str, str], str | None] = {}
         self._costly: dict[str | None, frozenset[str]] = {}
+        self._by_machine = any(p.match for p in profiles_.values())
         self._noise = volatile()
         self._neutral = neutral()
         self.left_out: set[str] = set()
@@ -84,20 +85,25 @@ class Judge:
         host: Host,
         snapshot: Snapshot,
         *,
+        before: About | None = None,
         registry: Registry | None = None,
         failure: ErrorText | None = None,
         requests: int = 0,
         seconds: float = 0.0,
     ) -> Scanned:
         """The host as it is recorded. `failure`: why the snapshot is not all of it. Two profiles in conflict for a host are
-        its failure: nothing of it is compared.
+        its failure: nothing of it is compared. A machine that does not say what it is this time is what it was `before`.
         """
+        mine = as_before(snapshot.identity, before)
         try:
-            profile = self.profile(host, snapshot.identity)
+            profile = self.profile(host, mine)
         except SiteError as exc:
             return failed(host.name, exc, at=snapshot.at, requests=requests, seconds=seconds)
         if not snapshot.settings:
             return nothing_read(snapshot, requests=requests, seconds=seconds)
+        if isinstance(mine, Unknown) and profile is None and self._by_machine:
+            why = f"{host.name} does not say what it is, and no profile can be chosen: {mine.detail or mine.reason}"
+            failure = failure or error_text(BmcBroken(why), snapshot.at)
         if registry is not None:
             snapshot = passwords.without(snapshot, registry)
         findings = (
@@ -109,7 +115,7 @@ class Judge:
             snapshot=msgspec.structs.replace(snapshot, settings=self._kept(snapshot)),
             findings=findings,
             failure=failure,
-            about=about(snapshot, profile.name if profile else ""),
+            about=about(snapshot, profile.name if profile else "", identity=mine),
             requests=requests,
             seconds=seconds,
         )
@@ -124,8 +130,24 @@ class Judge:
         return kept
 
 
-def about(snapshot: Snapshot, profile: str = "") -> About:
-    identity = snapshot.identity if isinstance(snapshot.identity, SystemIdentity) else SystemIdentity("", "")
+def as_before(identity: SystemIdentity | Unknown, before: About | None) -> SystemIdentity | Unknown:
+    """Its system could not be read this time: make and model are what they were."""
+    if isinstance(identity, SystemIdentity) or before is None or not (before.manufacturer or before.model):
+        return identity
+    return SystemIdentity(
+        "",
+        before.system,
+        manufacturer=before.manufacturer,
+        model=before.model,
+        serial=before.serial,
+        bios_version=before.bios_version,
+    )
+
+
+def about(snapshot: Snapshot, profile: str = "", *, identity: SystemIdentity | Unknown | None = None) -> About:
+    """`identity` where it is not what the snapshot says."""
+    identity = identity or snapshot.identity
+    identity = identity if isinstance(identity, SystemIdentity) else SystemIdentity("", "")
     bmc = {} if isinstance(snapshot.bmc, Unknown) else snapshot.bmc
     return About(
         manufacturer=identity.manufacturer,

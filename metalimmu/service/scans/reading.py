@@ -101,9 +101,11 @@ class Reader:
         if snapshot is None or (reading.failure is not None and not snapshot.settings):
             failure = reading.failure or BmcUnsupported(f"{host.bmc} was not read")
             return failed(host.name, failure, at=reading.at, requests=requests, seconds=seconds)
+        known = self._before.get(host.name)
         return self._judge.scanned(
             host,
             snapshot,
+            before=known.about if known else None,
             registry=self._registries.get(key_of(snapshot)),
             failure=error_text(reading.failure, reading.at) if reading.failure else None,
             requests=requests,

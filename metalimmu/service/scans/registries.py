@@ -24,6 +24,11 @@ T = TypeVar("T")
 AGAIN = 10.0
 """Seconds after which another host may fetch what one is still fetching: its BMC may hang."""
 
+TRIES = 3
+"""So many BMCs of a kind may fail to tell their registry before a scan compares without: one that is slow or half broken
+must not make drift of the read-only attributes of all the others.
+"""
+
 _FOR_GOOD = frozenset({Reason.not_modelled})
 
 
@@ -49,6 +54,7 @@ class Registries:
         self._clock = clock
         self._found: dict[Key, Registry | Unknown | None] = {}
         self._claimed: dict[Key, float] = {}
+        self._failed: dict[Key, int] = {}
         self._new: dict[Key, Registry | Unknown] = {}
 
     def known(self, key: Key) -> bool:
@@ -76,9 +82,14 @@ class Registries:
         return True
 
     def put(self, key: Key, registry: Registry | Unknown) -> None:
-        """What could not be read is good for this scan; the next one asks again."""
+        """What `TRIES` BMCs could not tell is unknown in this scan; the next one asks again."""
         if isinstance(self._found.get(key), Registry):
             return
+        if isinstance(registry, Unknown) and registry.reason not in _FOR_GOOD:
+            self._failed[key] = self._failed.get(key, 0) + 1
+            self._claimed.pop(key, None)
+            if self._failed[key] < TRIES:
+                return
         self._found[key] = registry
         if isinstance(registry, Registry) or registry.reason in _FOR_GOOD:
             self._new[key] = registry

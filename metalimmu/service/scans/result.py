@@ -12,9 +12,9 @@ import msgspec
 
 from metalimmu.desired.profile import SEVERITIES, Severity
 from metalimmu.errors import UsageError
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.plan.waivers import Waivers
-from metalimmu.store.scan_findings import DRIFT
+from metalimmu.service import reasons
 from metalimmu.store.scan_records import FindingRecord, HostScan, ScanCounts, ScanRecord
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NO_DRIFT, DRIFTED, TOO_MANY_UNKNOWN = 0, 3, 4
 EXAMPLES = 5
+LOOKED_AT = 100  # of the newest scans
 
 
 class Unread(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,8 @@ class ScanResult:
         """The most frequent reason first."""
         groups: dict[str, list[HostScan]] = {}
         for host in self.unread_hosts():
-            groups.setdefault(host.failure.code if host.failure else "BmcBroken", []).append(host)
+            code = reasons.cause(host.failure.code) if host.failure else "BmcBroken"
+            groups.setdefault(code, []).append(host)
         return sorted((_unread(code, hosts) for code, hosts in groups.items()), key=lambda u: (-u.hosts, u.code))
 
     def unread_hosts(self) -> Iterator[HostScan]:
@@ -94,6 +96,12 @@ class ScanResult:
     @property
     def unknown(self) -> int:
         return self.counts.states.get("unknown", 0)
+
+
+def last_ended(store: ScanStore) -> ScanRecord | None:
+    """The scan that ended last: a long one that began before others may end after them."""
+    ended = [s for s in store.scans(LOOKED_AT) if s.finished is not None]
+    return max(ended, key=lambda s: s.finished or 0.0, default=None)
 
 
 def waived(records: Iterator[FindingRecord], waivers: Waivers, now: float | None = None) -> Iterator[FindingRecord]:

@@ -44,3 +44,15 @@ def test_wrong_passwords_stop_it(tmp_path: Path) -> None:
         tries = [t.payloads().count(0x12) for t in taps]
     assert sum(tries) == 3
     assert max(tries) == 1
+
+
+def test_hosts_without_a_login_do_not_stop_the_others(tmp_path: Path) -> None:
+    with ipmi_sim(tmp_path) as port:
+        file = tmp_path / "bmcs.csv"
+        lines = [f"none{n},ipmi://127.0.0.{n}:1," for n in range(1, 6)]
+        file.write_text("\n".join(["name,bmc,credentials", *lines, f"good,ipmi://127.0.0.1:{port},env:GOOD"]) + "\n")
+        with scan_inventory(file) as scan:
+            unread = scan.run().unread()
+            values = scan._store.values("good")
+    assert values["firmware.bmc"] == "2.30"
+    assert [(u.code, u.hosts) for u in unread] == [("BmcLoginRefused", 5)]
