@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from metalimmu.cli.output import emit, find_site, optional_site_option, output_option, site_option
+from metalimmu.cli.scan import SEVERITIES, to_file
 
 if TYPE_CHECKING:
     from metalimmu.plan.causes import Drift
     from metalimmu.service.scans.drift import Life
 
+_FORMATS = ("table", "wide", "json", "yaml", "name", "csv", "html", "junit")
 _SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
 
 
@@ -22,31 +24,65 @@ _SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
 @click.option("-l", "--selector", metavar="KEY=VALUE,...", help=_SELECTOR)
 @click.option("--since", metavar="7d", help="What began since then, and what was fixed since then.")
 @click.option("--group-by", type=click.Choice(["cause", "setting", "host"]), help="One line for what belongs together.")
-@output_option
+@click.option(
+    "--fail-on", type=click.Choice(SEVERITIES), help="Exit with 3 where drift of this severity or worse holds."
+)
+@click.option("--max-unknown", metavar="N|N%", help="Exit with 4 where more hosts than that could not be read.")
+@click.option("-o", "--output", "fmt", type=click.Choice(_FORMATS), default="table", help="How to print.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @click.pass_context
-def drift(
-    ctx: click.Context, site: Path | None, selector: str | None, since: str | None, group_by: Any, fmt: str
-) -> None:
+def drift(ctx: click.Context, /, site: Path | None, out: Path | None, fmt: str, **options: Any) -> None:
     """Print what differs from the profiles, by what the last scans have read.
 
     A cause is one setting that went from the same value to the same value at the same time, by the same account or event.
     """
-    from metalimmu.plan.causes import grouped
-    from metalimmu.service.scans.drift import drifts, hosts_of
-    from metalimmu.service.site import OpenSite
-
     if ctx.invoked_subcommand:
         return
-    opened = OpenSite(find_site(str(site) if site else None))
-    found = drifts(opened, hosts=hosts_of(opened, None, selector), since=_since(since))
-    if group_by:
-        _causes(grouped(found, group_by), group_by, fmt)
+    with to_file(out) as stream:
+        code = _drift(find_site(str(site) if site else None), fmt, stream, **options)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _drift(
+    site: Path,
+    fmt: str,
+    out: TextIO,
+    *,
+    selector: str | None,
+    since: str | None,
+    group_by: Any,
+    fail_on: Any,
+    max_unknown: str | None,
+) -> int:
+    """The exit status."""
+    from metalimmu.cli import drift_formats
+    from metalimmu.plan.causes import grouped
+    from metalimmu.service.scans.drift import drifts, hosts_of
+    from metalimmu.service.scans.result import max_unknown as parsed
+    from metalimmu.service.site import OpenSite
+
+    limit = parsed(max_unknown) if max_unknown else None
+    opened = OpenSite(site)
+    hosts = hosts_of(opened, None, selector)
+    found = sorted(drifts(opened, hosts=hosts, since=_since(since)), key=lambda d: (d.host, d.setting, d.since))
+    if fmt == "html":
+        from metalimmu.service.report import html
+
+        out.write(html(opened, hosts=sorted(hosts), selector=selector))
+    elif fmt == "junit":
+        drift_formats.write_junit(found, hosts, out)
+    elif group_by:
+        _causes(grouped(found, group_by), group_by, fmt, out)
+    elif fmt == "csv":
+        drift_formats.write_csv([_row(d) for d in found], out)
     else:
-        rows = [_row(d) for d in sorted(found, key=lambda d: (d.host, d.setting, d.since))]
         columns = ["host", "severity", "setting", "word", "expected", "actual", "since", "state"]
-        emit(rows, columns, fmt, name="host", wide=["before", "by", "seen", "owner", "profile", "reason"])
-        if not rows and fmt in ("table", "wide"):
-            click.echo("no drift is known of these hosts; `metalimmu scan` looks again", err=True)
+        wide = ["before", "by", "seen", "owner", "profile", "reason"]
+        emit([_row(d) for d in found], columns, fmt, name="host", wide=wide, out=out)
+    if not found and fmt in ("table", "wide"):
+        click.echo("no drift is known of these hosts; `metalimmu scan` looks again", err=True)
+    return drift_formats.status(opened, found, hosts, fail_on=fail_on, limit=limit)
 
 
 def _since(text: str | None) -> float | None:
@@ -94,7 +130,8 @@ def _row(d: Drift) -> dict[str, Any]:
     }
 
 
-def _causes(causes: list[Any], by: str, fmt: str) -> None:
+def _causes(causes: list[Any], by: str, fmt: str, out: TextIO) -> None:
+    from metalimmu.cli.drift_formats import write_csv
     from metalimmu.cli.runs import when
     from metalimmu.service.scans.outliers import few
 
@@ -115,7 +152,10 @@ def _causes(causes: list[Any], by: str, fmt: str) -> None:
     columns = ["hosts", "severity", "cause", "first", "which"]
     if by == "host":
         columns = ["cause", "severity", "findings", "first", "last"]
-    emit(rows, columns, fmt, name="cause", wide=["last", "by"])
+    if fmt == "csv":
+        write_csv(rows, out)
+    else:
+        emit(rows, columns, fmt, name="cause", wide=["last", "by"], out=out)
 
 
 @drift.command()

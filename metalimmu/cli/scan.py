@@ -82,7 +82,7 @@ def _with_site(site: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -> i
     except (KeyboardInterrupt, StoreError):
         click.echo("the scan broke off; `metalimmu scan --resume` reads what is left", err=True)
         raise
-    with _to(options["out"]) as stream:
+    with to_file(options["out"]) as stream:
         if options["fmt"] == "table":
             print_scan(opened, result, stream)
         elif options["fmt"] == "html" and not options["matches"]:
@@ -117,7 +117,7 @@ def _without_site(file: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -
     with scan_inventory(file, options["credentials"], tls=tls) as scanning:
         with shown() as progress:
             result = scanning.run(progress=progress, everything=options["everything"])
-        with _to(options["out"]) as stream:
+        with to_file(options["out"]) as stream:
             if options["fmt"] == "junit":
                 _write(result, stream, **options)
             else:
@@ -126,7 +126,7 @@ def _without_site(file: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -
 
 
 @contextmanager
-def _to(file: Path | None) -> Iterator[TextIO]:
+def to_file(file: Path | None) -> Iterator[TextIO]:
     """Standard output, or the file: it is there as a whole when all is written, or as it was."""
     if file is None:
         yield sys.stdout

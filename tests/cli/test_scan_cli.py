@@ -185,3 +185,34 @@ def test_control_characters_of_a_bmc_do_not_reach_the_terminal(fleet, capsys):
     assert "\x07" not in said
     assert "\u202e" not in said
     assert "\\x1b]0;owned" in said
+
+
+def test_drift_fails_where_it_is_asked_to(fleet):
+    drift_one(fleet)
+    run(["scan"])
+    assert run(["drift"]) == 0
+    assert run(["drift", "--fail-on", "critical"]) == 3
+    assert run(["drift", "--fail-on", "critical", "-l", "row=r0"]) == 0
+    fleet.machines["n3"].failure = away()
+    run(["scan"])
+    assert run(["drift", "--fail-on", "critical", "--max-unknown", "20%"]) == 3
+    assert run(["drift", "--fail-on", "critical", "--max-unknown", "0"]) == 4
+    run(["drift", "accept", "--host", "n1", "bios.Turbo", "--until", "2999-01-01", "--reason", "r"])
+    assert run(["drift", "--fail-on", "info"]) == 0
+
+
+def test_drift_for_other_programs(fleet, capsys, tmp_path):
+    drift_one(fleet)
+    fleet.machines["n1"].settings["bios.Sriov"] = "=cmd|'<b>&"
+    run(["scan"])
+    capsys.readouterr()
+    assert run(["drift", "-o", "junit"]) == 0
+    root = ET.fromstring(capsys.readouterr().out)
+    assert {s.get("name"): s.get("failures") for s in root} == {f"n{i}": "2" if i == 1 else "0" for i in range(5)}
+    assert run(["drift", "-o", "csv"]) == 0
+    lines = capsys.readouterr().out.split("\r\n")
+    assert lines[0].startswith("host,severity,setting,word")
+    assert any("'=cmd|'<b>&" in line for line in lines[1:])
+    assert run(["drift", "--group-by", "cause", "-o", "csv"]) == 0
+    assert run(["drift", "-o", "html", "--out", str(tmp_path / "drift.html")]) == 0
+    assert "<b>&" not in (tmp_path / "drift.html").read_text()
