@@ -212,3 +212,56 @@ def test_a_profile_of_another_make_does_not_pass(machine: Callable[[str], Machin
         for r in report.remarks
         if r.severity == "error"
     )
+
+
+NO_BIOS = ("unknown", "warning")
+
+WITHOUT_A_PROFILE_OF_ITS_OWN = {
+    # Redfish 1.0.1 of 2015: no Bios, no SecureBoot, no certificate. What it cannot say is unknown, and no drift.
+    ("supermicro-x10sdv-redfish101", "supermicro"): {
+        "bmc.ntp.enabled": ("differs", "warning"),
+        "bmc.protocol.ipmi": ("differs", "critical"),
+        "secure_boot.enabled": NO_BIOS,
+        "bmc.certificate.not_after": NO_BIOS,
+        "boot.mode": NO_BIOS,
+        **{
+            f"bios.{name}": NO_BIOS
+            for name in (
+                "Hyper_Threading_ALL_",
+                "IntelVirtualizationTechnology",
+                "IntelVTforDirectedI_O_VT_d_",
+                "SR_IOVSupport",
+                "NUMA",
+                "RestoreonACPowerLoss",
+                "PatrolScrub",
+                "CSMSupport",
+                "WaitFor_F1_IfError",
+                "WHEASupport",
+                "ResetKeys",
+            )
+        },
+    },
+    # DMTF's sample: a make that nobody has seen, so only what the standard has in common is compared.
+    ("dmtf-public-rackmount1", "x86"): {
+        "secure_boot.enabled": ("differs", "warning"),
+        "bmc.certificate.not_after": ("differs", "warning"),  # it ended in 2019
+        "bmc.protocol.ipmi": ("differs", "critical"),
+        "bmc.ntp.enabled": ("unknown", "warning"),
+        **{
+            f"neutral.{key}": ("unknown", "warning")
+            for key in ("hyperthreading", "virtualization", "iommu", "sriov", "numa")
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(("made", "name"), WITHOUT_A_PROFILE_OF_ITS_OWN)
+def test_findings_of_machines_without_a_profile_of_their_own(
+    made: str, name: str, machine: Callable[[str], Machine]
+) -> None:
+    found = machine(made)
+    profile = read(name, None).resolved
+    findings = compare(profile, found.snapshot, neutral=neutral(), registry=found.known_registry, now=found.snapshot.at)
+    odd = {f.setting: (str(f.word), f.severity) for f in findings if f.word is not Word.match}
+    assert odd == WITHOUT_A_PROFILE_OF_ITS_OWN[made, name]
+    assert all(f.reason.startswith("not modelled: ") for f in findings if f.word is Word.unknown)
