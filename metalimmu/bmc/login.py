@@ -96,7 +96,7 @@ class Login:
         try:
             answer = yield Request("DELETE", session, None, headers)
             if answer.status_code >= 400 and answer.status_code not in (401, 404):  # it has ended already
-                LOG.warning("%s: the session %s could not be ended: HTTP %s", self._bmc, session, answer.status_code)
+                LOG.info("%s: the session %s could not be ended: HTTP %s", self._bmc, session, answer.status_code)
         finally:
             log.forget(headers.get("X-Auth-Token", ""))
 
@@ -145,7 +145,7 @@ class Login:
         if answer.status_code in answers.ABSENT:
             return None
         if answers.says(answer, "SessionLimitExceeded"):
-            LOG.warning("%s has no session left; using Basic authentication", self._bmc)
+            LOG.warning("%s has no session left; it is asked with user and password each time", self._bmc)
             return None
         # iLO 5 answers 400 with UnauthorizedLoginAttempt. Whatever the words, no second try: accounts get locked.
         if answer.status_code in (400, 401, 403):

@@ -13,7 +13,8 @@ from metalimmu.cli.output import emit, optional_site_option, output_option
 if TYPE_CHECKING:
     from metalimmu.service.brownfield.discover import Discovery
 
-COLUMNS = ("address", "make", "model", "serial", "bmc_firmware", "by", "note")
+COLUMNS = ("address", "make", "model", "serial", "bmc_firmware", "known_by", "note")
+_BY = {"root": "service root", "login": "log-in", "ping": "IPMI ping"}
 WIDE = ("bmc_model", "bios", "power", "redfish", "ipmi", "fingerprint", "uuid", "bmc")
 
 
@@ -59,7 +60,8 @@ def discover(
 
     result = _run(where, site, **options)
     rows = [msgspec.to_builtins(f) for f in result.found]
-    emit(rows, COLUMNS, fmt, wide=WIDE, name="bmc")
+    shown = [{**r, "known_by": _BY.get(r["by"], r["by"])} for r in rows] if fmt in ("table", "wide") else rows
+    emit(shown, COLUMNS, fmt, wide=WIDE, name="bmc")
     _say(result, fmt)
     if target:
         from metalimmu.cli import review

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,6 +15,7 @@ from metalimmu.cli.scan import SEVERITIES, to_file
 if TYPE_CHECKING:
     from metalimmu.plan.causes import Drift
     from metalimmu.service.scans.drift import Life
+    from metalimmu.service.site import OpenSite
 
 _FORMATS = ("table", "wide", "json", "yaml", "name", "csv", "html", "junit")
 _SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
@@ -81,8 +83,19 @@ def _drift(
         wide = ["before", "by", "seen", "owner", "profile", "reason"]
         emit([_row(d) for d in found], columns, fmt, name="host", wide=wide, out=out)
     if not found and fmt in ("table", "wide"):
-        click.echo("no drift is known of these hosts; `metalimmu scan` looks again", err=True)
+        click.echo(_why_none(opened, hosts), err=True)
     return drift_formats.status(opened, found, hosts, fail_on=fail_on, limit=limit)
+
+
+def _why_none(site: OpenSite, hosts: Collection[str]) -> str:
+    states = {h.state for h in site.store.known_hosts(hosts)}
+    if not states:
+        return "none of these hosts was scanned yet: `metalimmu scan`"
+    if states <= {"no-profile", "unknown"}:
+        return (
+            "no host here has a profile to drift from: `metalimmu profile capture HOST` writes one from a good machine"
+        )
+    return "no drift is known of these hosts; `metalimmu scan` looks again"
 
 
 def _since(text: str | None) -> float | None:

@@ -137,6 +137,10 @@ def capture(
     with out.open("x", encoding="utf-8") as file:
         file.write(text)
     click.echo(f"wrote {out}; check it with `metalimmu profile lint {out} --against HOST`")
+    if not now and not recordings:
+        click.echo(
+            "read-only attributes may be among them; `--now` asks the BMCs, which know, and leaves them out", err=True
+        )
 
 
 @profile.command()

@@ -131,11 +131,18 @@ def to_file(file: Path | None) -> Iterator[TextIO]:
     if file is None:
         yield sys.stdout
         return
+    from metalimmu.errors import ToolError
+
     beside = file.with_name(f".{file.name}.new")
     try:
         with beside.open("w", encoding="utf-8", newline="") as stream:
             yield stream
         beside.replace(file)
+    except OSError as exc:
+        raise ToolError(
+            f"{file} was not written: {exc.strerror}",
+            hint=f"free space, or write elsewhere: `df {file.absolute().parent}`",
+        ) from exc
     finally:
         beside.unlink(missing_ok=True)
     click.echo(f"written: {file}", err=True)

@@ -8,6 +8,7 @@ import msgspec
 
 from metalimmu.desired.checks_filled import unrendered
 from metalimmu.desired.checks_waivers import run_out
+from metalimmu.desired.hook_words import unverified
 from metalimmu.desired.load import Examined, examine
 from metalimmu.desired.problems import Problem, listed
 from metalimmu.desired.render import attempt
@@ -69,11 +70,13 @@ def remarks(specs: list[HostSpec]) -> tuple[str, ...]:
     off = [s.name for s in specs if not s.tls.verify and "+https" in s.bmc]
     clear = [s.name for s in specs if s.bmc.startswith("redfish+http:")]
     nobody = [s.name for s in specs if not s.serial and not s.nics]
+    blind = [s.name for s in specs if any(unverified(call) for call in (*s.before, *s.after, *s.health))]
     no_proof = sorted({s.role for s in specs if s.role and s.proof.by == "none"})
     said = (
         (off, "TLS is OFF (verify: false): anyone on the path can read the BMC's password of"),
         (clear, "no TLS (redfish+http): the BMC's password travels in the clear for"),
         (nobody, "neither serial nor nics: nothing tells the right machine from a wrong one for"),
+        (blind, "TLS is OFF (verify: false) in hooks or health checks: anyone on the path can answer for"),
         (no_proof, "proof is none: hosts will show as unproven, of role"),
     )
     return tuple(f"{text} {listed(names)}" for names, text in said if names)

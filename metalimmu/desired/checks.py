@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from metalimmu.desired.checks_hooks import hook_problems
 from metalimmu.desired.checks_network import network_problems
 from metalimmu.desired.checks_profiles import name_like, profile_problems
 from metalimmu.desired.checks_service import service_problems
+from metalimmu.desired.checks_signers import signer_problems
 from metalimmu.desired.checks_unique import bmc_key, unique
 from metalimmu.desired.checks_waivers import waivers
 from metalimmu.desired.collected import Collected, Placed
@@ -42,6 +44,7 @@ def run(docs: Collected, root: Path) -> Iterator[Problem]:
     yield from guard_problems(docs)
     yield from hook_problems(docs, root, _reference)
     yield from profile_problems(docs)
+    yield from signer_problems(docs, root)
     yield from _site(docs, root)
     yield from _holds(docs)
     yield from waivers(docs)
@@ -104,11 +107,12 @@ def _role(placed: Placed[Role], docs: Collected) -> Iterator[Problem]:
         write = name_like(role.profile, docs.profile_names)
         yield placed.problem(("profile",), "the name of a file in profiles/", quoted(role.profile), write)
     for name, template in role.config.items():
-        if not _FILE.fullmatch(name) or name == "metalimmu.json":
+        if not _FILE.fullmatch(name) or name.startswith("metalimmu."):
             yield placed.problem(("config", name), "a file name of the seed", quoted(name), "write user-data")
         if template not in docs.template_names:
             write = nearest(template, docs.template_names, none=f"write templates/{template}")
             yield placed.problem(("config", name), "the name of a file in templates/", quoted(template), write)
+    yield from _apply(placed)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", role.ramdisk):
         yield placed.problem(("ramdisk",), "a flavour of ramdisk", quoted(role.ramdisk), "write generic")
     if role.proof.ssh_key is not None:
@@ -125,6 +129,18 @@ def _role(placed: Placed[Role], docs: Collected) -> Iterator[Problem]:
     if role.network and role.network.address:
         write = "write it in each host's network"
         yield placed.problem(("network", "address"), "no address in a role", role.network.address, write)
+
+
+def _apply(placed: Placed[Role]) -> Iterator[Problem]:
+    command = placed.value.apply
+    try:
+        words = shlex.split(command) if isinstance(command, str) else command
+    except ValueError as exc:
+        yield placed.problem(("apply",), "a command", quoted(str(command)), f"mend its quotes ({exc})")
+        return
+    if words is not None and (not words or not words[0].startswith("/")):
+        write = "write the program with its whole path, as it is on the machine: /usr/local/sbin/reconfigure"
+        yield placed.problem(("apply",), "a command of the machine", quoted(str(command)), write)
 
 
 def _site(docs: Collected, root: Path) -> Iterator[Problem]:

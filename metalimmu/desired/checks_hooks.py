@@ -24,6 +24,7 @@ Said = tuple[FieldPath, str, str, str]  # field, expected, got, what to write
 
 FINGERPRINT = re.compile(r"([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}")
 
+_MISSING = ("none", "no command")
 _OURS = ("PATH", "HOME", "LANG")
 _TCP = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\s\[\]]+):([0-9]{1,5})")
 SECRET = re.compile(r"\bsecrets\.([A-Za-z_][A-Za-z0-9_]*)")
@@ -38,7 +39,8 @@ def hook_problems(docs: Collected, root: Path, reference: Reference) -> Iterator
             for ref_field, ref in _references(call):
                 yield from reference(ref, placed, (*path, *ref_field))
             for field, expected, got, write in _call(call, root):
-                yield placed.problem((*path, *field), expected, got, write)
+                if not (placed.partial and got in _MISSING):  # it may be what was wrong and is left out
+                    yield placed.problem((*path, *field), expected, got, write)
 
 
 def calls(document: Pool | Role) -> Iterator[tuple[FieldPath, Hook | Health]]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from metalimmu.desired.hooks import DEFAULT_LIMIT, Call, Health, Hook, Http, Prometheus, Undo, as_http, as_undo
-from metalimmu.desired.problems import Path
+from metalimmu.desired.problems import Path, visible
 from metalimmu.desired.units import seconds
 
 Fill = Callable[[str], str]
+
+_LINE = 1000  # characters
 
 _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _HELD = re.compile("\ue000([0-9]+)\ue001")  # private use: no document means them
@@ -22,12 +25,15 @@ def words(command: str | list[str]) -> list[str]:
 
     Raises ValueError for text that shlex does not take.
     """
-    if isinstance(command, list):
-        return list(command)
+    return list(command) if isinstance(command, list) else list(_split(command))
+
+
+@lru_cache(maxsize=1024)
+def _split(command: str) -> tuple[str, ...]:
     tags = _TAG.findall(command)
     numbers = iter(range(len(tags)))
     held = _TAG.sub(lambda _: f"\ue000{next(numbers)}\ue001", command)
-    return [_HELD.sub(lambda m: tags[int(m[1])], word) for word in shlex.split(held)]
+    return tuple(_HELD.sub(lambda m: tags[int(m[1])], word) for word in shlex.split(held))
 
 
 def title(call: Call) -> str:
@@ -82,6 +88,13 @@ def secret_names(call: Call) -> list[str]:
     return [*call.secrets, *(undo.secrets if undo else ())]
 
 
+def unverified(call: Call) -> bool:
+    """Does it, or its undo, believe any certificate?"""
+    undo = call.undo if isinstance(call, Hook) and isinstance(call.undo, Undo) else None
+    asked = (getattr(call, "http", None), getattr(call, "prometheus", None), undo and undo.http)
+    return any(isinstance(a, Http | Prometheus) and a.tls is not None and not a.tls.verify for a in asked)
+
+
 def health_limit(check: Health) -> float:
     """Seconds after which the host is unhealthy."""
     return seconds(check.limit) if check.limit else seconds(check.for_) + DEFAULT_LIMIT
@@ -111,13 +124,13 @@ def hook_line(hook: Hook, fill: Fill) -> str:
     """One line of a plan."""
     line = f"{title(hook)}: {act(hook, fill, method='POST')}, at most {hook.limit}"
     if hook.undo is None:
-        return line
+        return visible(line, _LINE)
     undo = as_undo(hook.undo)
     only = " (while the machine is untouched)" if undo.when == "untouched" else ""
-    return f"{line}; undo{only}: {act(undo, fill, method='POST')}"
+    return visible(f"{line}; undo{only}: {act(undo, fill, method='POST')}", _LINE)
 
 
 def health_line(check: Health, fill: Fill) -> str:
     held = f"for {check.for_} without a break" if seconds(check.for_) else "once"
     limit = check.limit or f"{health_limit(check) / 60:.0f} min"
-    return f"{title(check)}: {act(check, fill, method='GET')}, {held}, within {limit}"
+    return visible(f"{title(check)}: {act(check, fill, method='GET')}, {held}, within {limit}", _LINE)

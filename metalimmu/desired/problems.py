@@ -39,6 +39,8 @@ def dotted(path: Iterable[str | int]) -> str:
 
 def visible(text: str, limit: int = 80) -> str:
     """Text as it can stand in one line of a terminal: control characters escaped, cut when too long."""
+    if len(text) <= limit and text.isprintable():
+        return text
     shown = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text[:limit])
     return shown + ("..." if len(text) > limit else "")
 

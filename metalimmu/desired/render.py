@@ -7,6 +7,7 @@ not there is an error. A template stands alone (no include), and block tags leav
 name, hostname, fqdn, serial, role, pool, image   text (serial, role, pool, image may be none)
 labels, vars, network, nics                       as `resolve` combined them
 controller                                        url (of the machines' listener), deployment, phone_home
+secret('vault:kv/web/db#password')                a secret by its reference, see `named`
 
 `{{ value | tojson }}` makes any value safe inside YAML.
 """
@@ -17,15 +18,16 @@ import hashlib
 import json
 import re
 import traceback
+from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
 import msgspec
-import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from metalimmu.desired import documents
+from metalimmu.desired.emit import dump
 from metalimmu.desired.netplan import network_config
 from metalimmu.desired.problems import Problem, quoted, visible
 from metalimmu.desired.types import HostSpec
@@ -33,23 +35,40 @@ from metalimmu.errors import TemplateError
 
 MAX_FILE = 1 << 20  # bytes; the seed partition is small
 
+Secret = Callable[[str], str]
+"""What `secret(REF)` in a template gives."""
+
+SCHEMES = ("env", "file", "keyring", "vault")
+_REFERENCE = re.compile(rf"({'|'.join(SCHEMES)}):[^\s()][^()\n]{{0,500}}")
+
 # https://cloudinit.readthedocs.io/en/latest/explanation/format.html: what user-data may start with.
 _USER_DATA = ("#cloud-config", "#!", "#include", "#cloud-boothook", "#part-handler", "## template:", "Content-Type:", "MIME-Version:")  # fmt: skip
 
 
-def render(spec: HostSpec, *, controller: dict[str, str]) -> dict[str, str]:
+def named(ref: str) -> str:
+    """Stands for the secret where nobody needs it: in plans, in `check`. Secrets themselves are filled in last, when the
+    machine asks (service.config). Raises TemplateError for what is no reference; it is not shown, it may be a secret.
+    """
+    if not isinstance(ref, str) or not _REFERENCE.fullmatch(ref):
+        raise TemplateError("secret() wants a reference: env:NAME, file:PATH, keyring:SERVICE or vault:PATH")
+    return f"(secret {ref})"
+
+
+def render(spec: HostSpec, *, controller: dict[str, str], secret: Secret = named) -> dict[str, str]:
     """File name -> content. `controller` has `url`, `deployment` and `phone_home`. Raises TemplateError, naming all that is wrong."""
-    files, problems = attempt(spec, controller=controller)
+    files, problems = attempt(spec, controller=controller, secret=secret)
     if problems:
         lines = "\n".join(str(p) for p in problems)
         raise TemplateError(f"run-time config of {spec.name} does not render:\n{lines}")
     return files
 
 
-def attempt(spec: HostSpec, *, controller: dict[str, str]) -> tuple[dict[str, str], list[Problem]]:
-    """Like `render`, with what is wrong as values."""
+def attempt(
+    spec: HostSpec, *, controller: dict[str, str], secret: Secret = named
+) -> tuple[dict[str, str], list[Problem]]:
+    """Like `render`, with what is wrong as values. With secrets that are real, what is wrong may quote them."""
     problems: list[Problem] = []
-    context = _context(spec, controller)
+    context = {**_context(spec, controller), "secret": secret}
     files: dict[str, str] = {}
     for name, text in spec.templates.items():
         file = spec.template_files.get(name, name)
@@ -73,18 +92,24 @@ class Filler:
         self._file = file
         self._context = {**_context(spec, {}), "address": address(spec), **more}
         del self._context["controller"]
+        self._known: dict[str, tuple[str | None, Problem | None]] = {}  # a text is tried, then shown
 
     def __call__(self, text: str) -> str:
         """Raises TemplateError."""
         content, wrong = self.attempt(text)
         if content is None:
-            raise TemplateError(f"{self._file or self._host}: {wrong.got if wrong else text}")
+            expected = f"expected {wrong.expected}, got {wrong.got}" if wrong else text
+            raise TemplateError(f"{self._file or self._host}: {expected}", hint=wrong.write if wrong else "")
         return content
 
     def attempt(self, text: str) -> tuple[str | None, Problem | None]:
-        problems: list[Problem] = []
-        content = _template(self._file, text, self._host, self._context, problems)
-        return content, problems[0] if problems else None
+        if "{" not in text:
+            return text, None
+        if text not in self._known:
+            problems: list[Problem] = []
+            content = _template(self._file, text, self._host, self._context, problems)
+            self._known[text] = content, problems[0] if problems else None
+        return self._known[text]
 
 
 def address(spec: HostSpec) -> str:
@@ -117,16 +142,6 @@ def _context(spec: HostSpec, controller: dict[str, str]) -> dict[str, Any]:
     }
 
 
-class _Dumper(yaml.CSafeDumper):
-    def ignore_aliases(self, _data: Any) -> bool:
-        """People read these files, and netplan does not promise to know aliases."""
-        return True
-
-
-def _dump(value: object) -> str:
-    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=False, allow_unicode=True))
-
-
 def _user_data(spec: HostSpec, context: dict[str, Any]) -> str:
     doc: dict[str, Any] = {"hostname": context["hostname"]}
     if context["fqdn"] != context["hostname"]:
@@ -141,7 +156,7 @@ def _user_data(spec: HostSpec, context: dict[str, Any]) -> str:
             "post": ["instance_id", "hostname"],
             "tries": 100,
         }
-    return "#cloud-config\n" + _dump(doc)
+    return "#cloud-config\n" + dump(doc)
 
 
 def _wrong_keys(spec: HostSpec) -> list[Problem]:
@@ -156,11 +171,11 @@ def _meta_data(_spec: HostSpec, context: dict[str, Any]) -> str:
     # Another instance-id makes cloud-init run its once-per-instance parts again.
     deployment = context["controller"].get("deployment")
     instance = f"{context['name']}-{deployment}" if deployment else context["name"]
-    return _dump({"instance-id": instance, "local-hostname": context["hostname"]})
+    return dump({"instance-id": instance, "local-hostname": context["hostname"]})
 
 
 def _network_config(spec: HostSpec, _context: dict[str, Any]) -> str:
-    return _dump(network_config(spec.network, spec.nics))
+    return dump(network_config(spec.network, spec.nics))
 
 
 @cache

@@ -24,6 +24,7 @@ Paths become absolute, times seconds, sizes bytes, MACs lower case with colons.
 from __future__ import annotations
 
 import difflib
+import shlex
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -119,6 +120,7 @@ def _resolve(docs: SiteDocs, host: Host, root: Path) -> HostSpec:
         before=_hooks(pool.hooks.before if pool else [], rest.hooks.before),
         after=_hooks(rest.hooks.after, pool.hooks.after if pool else []),
         health=(*_checks(rest.health), *_checks(pool.health if pool else [])),
+        apply=_argv(rest.apply),
     )
 
 
@@ -127,6 +129,11 @@ _NO_ROLE = Role(image="none@0")  # the defaults of all but the image, which is n
 
 def _hooks(*written: list[str | Hook]) -> tuple[Hook, ...]:
     return tuple(as_hook(h) for hooks in written for h in hooks)
+
+
+def _argv(command: str | list[str] | None) -> tuple[str, ...]:
+    """Split as a shell would, and never given to one. `check` has said what cannot be split."""
+    return tuple(shlex.split(command) if isinstance(command, str) else command or ())
 
 
 def _checks(written: Health | list[Health]) -> tuple[Health, ...]:
@@ -164,7 +171,8 @@ def labels_of(host: Host, role: dict[str, str], pool: dict[str, str]) -> dict[st
     given = {"name": host.name, "kind": host.kind, "model": host.model, "role": host.role, "pool": host.pool}
     rack = host.location.rack if host.location else None
     own = {k: v for k, v in {**given, "rack": rack}.items() if v is not None}
-    return {**pool, **role, **host.labels, **own}
+    make = {"vendor": host.vendor} if host.vendor else {}
+    return {**make, **pool, **role, **host.labels, **own}
 
 
 def _proxy(host: Host, site: Site) -> str | None:

@@ -38,7 +38,8 @@ def schema(document: str) -> dict[str, Any]:
     structs = {kind.__name__: kind for kind in _below(Document)}
     for name, definition in out.get("$defs", {}).items():
         for field, text in comments(structs[name]).items():
-            definition["properties"][field].setdefault("description", text)
+            said = definition["properties"][field]
+            said["description"] = f"{text}: {kind}" if (kind := said.get("description")) else text
     if document == "profile":
         out["$defs"]["Profile"]["properties"]["bios"]["properties"] = _neutral_keys()
     return {"$schema": DIALECT, "title": f"metalimmu {document}", **out}

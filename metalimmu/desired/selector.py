@@ -1,6 +1,6 @@
 """`-l key=value[,key=value]`: one selector everywhere. Terms are joined by and.
 
-``key=value``   the label is that; `image=web` is any version of web, `image=web@2` is that one
+``key=value``   the label is that, or fits it where it has * or ?; `image=web` is any version of web, `image=web@2` that one
 ``key!=value``  it is not that, or not there
 ``key``         it is there
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from metalimmu.desired.types import HostSpec
@@ -28,6 +29,8 @@ class Term(NamedTuple):
             return actual is not None
         if self.key == "image" and actual is not None and "@" not in self.value:
             actual = actual.partition("@")[0]
+        if actual is not None and {"*", "?"} & set(self.value):
+            return fnmatchcase(actual.casefold(), self.value.casefold()) is self.equal
         return (actual == self.value) is self.equal
 
 

@@ -11,10 +11,12 @@ import msgspec
 from msgspec import Meta
 
 from metalimmu.desired.alerts import Alert, Alertmanager, Email, Slack, Webhook  # noqa: F401  # schema.py looks here
+from metalimmu.desired.backup import Backup
 from metalimmu.desired.base import Document as Document  # noqa: PLC0414  # part of this module's face
 from metalimmu.desired.base import Duration as Duration  # noqa: PLC0414
 from metalimmu.desired.base import Name as Name  # noqa: PLC0414
 from metalimmu.desired.base import Tls as Tls  # noqa: PLC0414
+from metalimmu.desired.hooks import Command
 from metalimmu.desired.hooks import Health as Health  # noqa: PLC0414
 from metalimmu.desired.hooks import Hook as Hook  # noqa: PLC0414
 from metalimmu.desired.hooks import Hooks as Hooks  # noqa: PLC0414
@@ -67,7 +69,16 @@ Rate = Annotated[
         examples=["2/s", "30/m"],
     ),
 ]
+Throughput = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?![0.]+[^0-9.])[0-9]{1,9}(\.[0-9]{1,3})?\s*(B|[KMGT]i?B)/s$",
+        description="bytes per second, above 0",
+        examples=["100MB/s"],
+    ),
+]
 AtOnce = Annotated[int, Meta(ge=1, le=10000, description="a whole number from 1 to 10000")]
+Approvals = Annotated[int, Meta(ge=0, le=2, description="a number of people from 0 to 2")]
 Mode = Literal["read-only", "read-write"]
 
 
@@ -165,6 +176,7 @@ class Role(Document, frozen=True, kw_only=True):
     config: dict[
         str, str
     ] = {}  # seed file name -> template file in templates/; user-data, meta-data, network-config have defaults
+    apply: Command | None = None  # run on the machine by `config push`, among the new files; without it cloud-init
     vars: dict[str, object] = {}
     labels: dict[str, str] = {}
     ramdisk: str = "generic"  # flavour
@@ -182,6 +194,7 @@ class Pool(Document, frozen=True, kw_only=True):
     soak: Duration = "0s"  # how long each wave must stay well before the next one begins
     windows: list[MaintenanceWindow] = []  # when reimages may begin; empty: always
     failure_domain: list[str] | None = None  # never two of this pool at once that share one: rack, leaves, label keys
+    approvals: Approvals = 0  # people beside its author who must have signed a plan for its hosts (`approve`)
     hooks: Hooks = Hooks()  # done before and after each reimage of a host
     health: Health | list[Health] = []  # what must be good before a reimaged host counts as active; all of them
 
@@ -233,6 +246,13 @@ class BmcSettings(Document, frozen=True, kw_only=True):
     per_site: AtOnce | None = 1000
 
 
+class BootSettings(Document, frozen=True, kw_only=True):
+    """What images may take of the machines' network, so that a wave does not starve it. Without limits none holds."""
+
+    per_rack: Throughput | None = None  # chunks, for all machines of one rack together; a rack is a host's location
+    agents: AtOnce | None = None  # machines that are written at once; the others wait their turn in the ramdisk
+
+
 class Limits(Document, frozen=True, kw_only=True):
     """Time limits of steps. The defaults fit real machines."""
 
@@ -243,6 +263,7 @@ class Limits(Document, frozen=True, kw_only=True):
     phone_home: Duration = "30m"
     bmc: Duration = "15m"  # how long a BMC may be away
     report_again: Duration = "5m"  # how often an installed system says that it is still there
+    apply: Duration = "10m"  # of a config push: the role's `apply`, or cloud-init
 
 
 class Guards(Document, frozen=True, kw_only=True):
@@ -262,6 +283,7 @@ class Site(Document, frozen=True, kw_only=True):
     credentials: list[CredentialRule] = []
     tls: Tls = Tls()
     bmc: BmcSettings = BmcSettings()
+    boot: BootSettings = BootSettings()
     limits: Limits = Limits()
     guards: Guards = Guards()
     state: str = ".metalimmu"  # folder, relative to the site
@@ -271,6 +293,7 @@ class Site(Document, frozen=True, kw_only=True):
     vars: dict[str, object] = {}
     schedules: dict[Name, Schedule] = {}
     alerts: list[Alert] = []
+    backup: Backup | None = None  # what `serve` backs up, and how `metalimmu backup` encrypts
     textfile: str | None = None  # metrics are written here after each scan, for node_exporter's textfile collector
 
 
@@ -321,6 +344,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[Hook, ...] = ()  # the pool's, then the role's
     after: tuple[Hook, ...] = ()  # the role's, then the pool's
     health: tuple[Health, ...] = ()  # the role's and the pool's
+    apply: tuple[str, ...] = ()  # the role's command for new run-time config; empty: cloud-init
 
 
 class SiteDocs(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,6 +33,14 @@ def size_bytes(size: str) -> int:
     return int(Decimal(match[1]) * (1024 if match[3] else 1000) ** _PREFIX[match[2]])
 
 
+def bytes_per_second(rate: str) -> float:
+    """`100MB/s` is 1e8. ValueError for text that types.Throughput would not take."""
+    size, slash, unit = rate.rpartition("/")
+    if not slash or unit != "s" or not size_bytes(size):
+        raise ValueError(f"{rate!r} is no rate in bytes per second")
+    return float(size_bytes(size))
+
+
 def share(amount: str | int, of: int) -> int:
     """`5%` of 200 is 10; a number is itself. Percentages are rounded down: 5% is never more than that."""
     return int(amount[:-1]) * of // 100 if isinstance(amount, str) else amount

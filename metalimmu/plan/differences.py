@@ -15,7 +15,7 @@ import msgspec
 
 from metalimmu.desired.problems import visible
 from metalimmu.observed.types import Unknown, WriteRequest
-from metalimmu.plan.saved import Content, HostPlan
+from metalimmu.plan.saved import HostPlan, SavedGuards
 from metalimmu.plan.types import Plan
 
 POWER = "steps.power.requests"
@@ -61,15 +61,11 @@ def of_power(difference: Difference) -> bool:
     return difference.setting == POWER
 
 
-def guard_differences(saved: Content, now: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """`now`: as `Content.guards`."""
+def guard_differences(saved: SavedGuards, now: SavedGuards) -> tuple[Difference, ...]:
     found: list[Difference] = []
-    site = (("site", saved.guards.get("site", {}), now.get("site", {})),)
-    pools = (
-        (f"pool {name}", saved.guards.get("pools", {}).get(name, {}), now.get("pools", {}).get(name, {}))
-        for name in sorted({*saved.guards.get("pools", {}), *now.get("pools", {})})
-    )
-    for name, before, after in (*site, *pools):
+    names = sorted({*saved.pools, *now.pools})
+    pools = ((f"pool {name}", saved.pools.get(name, {}), now.pools.get(name, {})) for name in names)
+    for name, before, after in (("site", saved.site, now.site), *pools):
         found += (
             Difference(host=visible(name), setting=f"guards.{path}", planned=_text(a), now=_text(b))
             for path, a, b in _walk(before, after, "")

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from metalimmu.desired.makes import Make, facts, make_of
 from metalimmu.observed.registry import Registry
 from metalimmu.observed.snapshot import Job, Snapshot, Value
@@ -94,7 +96,8 @@ class Look:
 
     def judge(self, asked: Asked, value: Value, *, version: bool = False) -> Verdict:
         wanted, op = asked.value, asked.op
-        if op == "equals" and not version and type(value) is type(wanted) and value == wanted:
+        kind = type(value)  # lists are for `judge`: (0,) == (False,)
+        if op == "equals" and not version and kind is type(wanted) and kind is not tuple and value == wanted:
             return YES
         return judge(op, wanted, value, kind=self.kind(asked.setting), now=self.now, version=version)
 
@@ -104,7 +107,11 @@ class Look:
         if verdict.fits and self.simple:
             return self.finding(asked, Word.match, value, verdict.reason, section=section)
         word, reason = self._weighed(asked, value, verdict, version)
-        return self.finding(asked, word, value, reason, section=section)
+        found = self.finding(asked, word, value, reason, section=section)
+        if verdict.fits and word is Word.differs:  # what is there is right, and will not stay
+            pending = text(self.staged[asked.setting])
+            return msgspec.structs.replace(found, actual=f"{found.actual} ({pending} staged)")
+        return found
 
     def _weighed(self, asked: Asked, value: Value, verdict: Verdict, version: bool) -> tuple[Word, str]:
         fits = verdict.fits

@@ -48,7 +48,7 @@ def ended(state: RowState, ending: Ending, soak: float, why: str, now: float, *,
 
 def _returned(ending: Ending, why: str, now: float) -> dict[str, Any]:
     if ending.ok:
-        return {"state": RowState.rolled_back}
+        return {"state": RowState.rolled_back, "reason": f"{why or 'another host of its wave failed'}; it went back"}
     if ending.held_up:
         return {"state": RowState.failed, "after": now + AGAIN}
     # It is not tried again: what a person must look at is not hidden behind a third reimage.

@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from metalimmu.desired.problems import visible
 from metalimmu.errors import PlanError
@@ -66,6 +67,30 @@ class Left(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As of a rollout; nothing else a plan may ask for."""
+
+    max_failures: Annotated[int, Meta(ge=0)] = 1
+    auto_rollback: bool = False
+    allow_protected: bool = False
+    allow_same_domain: bool = False
+    force: bool = False
+    batch: str | int | None = None
+    reason: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that say something."""
+        every = msgspec.structs.asdict(self)
+        return {k: v for k, v in every.items() if v or k == "max_failures"}
+
+
+class SavedGuards(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As the documents say them; defaults are left out."""
+
+    site: dict[str, Any] = {}
+    pools: dict[str, dict[str, Any]] = {}
+
+
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     verb: str  # reimage | rollback
@@ -74,8 +99,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     author: Author
     hosts: tuple[HostPlan, ...]  # in order
     program: str = ""  # the version of metalimmu that made it
-    options: dict[str, Any] = {}  # as of a rollout
-    guards: dict[str, Any] = {}  # as the documents say them
+    options: Options = Options()
+    guards: SavedGuards = SavedGuards()
     refused: tuple[Left, ...] = ()
     done: tuple[str, ...] = ()  # hosts that were proven at their image already
 
@@ -118,7 +143,7 @@ def decode(data: bytes) -> Saved:
     """Raises PlanError, whatever the bytes are."""
     head = _head(data)
     try:
-        text = canonical(msgspec.json.decode(head.content))
+        hosts, rest, text = _canonical(head.content)
     except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError) as exc:
         raise PlanError(f"the plan cannot be read: {exc}", hint="make it again") from exc
     found = digest_of(text)
@@ -128,7 +153,7 @@ def decode(data: bytes) -> Saved:
             hint="make a new plan; what is in this one was planned and approved by nobody",
         )
     try:
-        content = _unpacked(msgspec.json.decode(text))
+        content = _unpacked(hosts, rest)
         known = _packed(content)
     except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError, LookupError, TypeError) as exc:
         raise PlanError(
@@ -173,6 +198,8 @@ def _sound(content: Content) -> None:
         wrong = "it has a host twice"
     elif any(h.plan.host != h.host or h.plan.spec.name != h.host for h in content.hosts):
         wrong = "a host's plan is another host's"
+    elif any(h.pool != (h.plan.spec.pool or "") for h in content.hosts):
+        wrong = "a host's pool is not its plan's"
     elif any(h.plan.verb != content.verb or h.plan.nothing for h in content.hosts):
         wrong = "a host's plan is not for this verb, or does nothing"
     elif not content.hosts:
@@ -213,15 +240,29 @@ def _host(host: HostPlan, shared: _Shared) -> dict[str, Any]:
     return {**msgspec.structs.asdict(host), "plan": plan}
 
 
-def _unpacked(raw: dict[str, Any]) -> Content:
-    shared: Sequence[Any] = raw.pop("shared")
-    for host in raw["hosts"]:
-        plan = host["plan"]
-        for holder, names in ((plan, _PLAN), (plan["spec"], _SPEC), (plan["steps"], range(len(plan["steps"])))):
-            for name in names:
-                if _shared(holder[name]):
-                    holder[name] = shared[holder[name]["="]]
-    return msgspec.convert(raw, Content)
+def _canonical(content: msgspec.Raw) -> tuple[list[bytes], dict[str, Any], bytes]:
+    """Each host canonical, all the rest as values, and all of it canonical. Host by host, as in `_packed`."""
+    parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    hosts = [
+        canonical(msgspec.json.decode(h))
+        for h in msgspec.json.decode(parts.pop("hosts", b"[]"), type=list[msgspec.Raw])
+    ]
+    rest = {name: msgspec.json.decode(raw) for name, raw in parts.items()}
+    return hosts, rest, canonical({**rest, "hosts": [msgspec.Raw(h) for h in hosts]})
+
+
+def _unpacked(hosts: list[bytes], rest: dict[str, Any]) -> Content:
+    shared: Sequence[Any] = rest.pop("shared")
+    return msgspec.convert({**rest, "hosts": tuple(_whole(msgspec.json.decode(h), shared) for h in hosts)}, Content)
+
+
+def _whole(host: dict[str, Any], shared: Sequence[Any]) -> HostPlan:
+    plan = host["plan"]
+    for holder, names in ((plan, _PLAN), (plan["spec"], _SPEC), (plan["steps"], range(len(plan["steps"])))):
+        for name in names:
+            if _shared(holder[name]):
+                holder[name] = shared[holder[name]["="]]
+    return msgspec.convert(host, HostPlan)
 
 
 def _shared(part: Any) -> bool:

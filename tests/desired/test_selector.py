@@ -80,3 +80,17 @@ def test_select(make_site: Any) -> None:
     assert names("image=web@2", a={"image": "web@1", "state": "active"}) == ["b"]
     assert names("state=active", a={"state": "active"}) == ["a"]
     assert "image" not in labels(specs[2])
+
+
+@pytest.mark.parametrize(
+    ("expression", "fits"),
+    [
+        ("model=ProLiant*", True),
+        ("model=proliant dl3?0*", True),
+        ("model=Power*", False),
+        ("model!=Power*", True),
+        ("no=*", False),
+    ],
+)
+def test_globs(expression, fits):
+    assert matches({"model": "ProLiant DL360 Gen11"}, expression) is fits

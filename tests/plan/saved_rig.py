@@ -20,7 +20,7 @@ from metalimmu.observed.types import (
     WriteRequest,
 )
 from metalimmu.plan.reimage import Memory, Requests, Seen, plan_reimage
-from metalimmu.plan.saved import Author, Content, HostPlan
+from metalimmu.plan.saved import Author, Content, HostPlan, Options, SavedGuards
 from metalimmu.plan.types import ImageFacts
 
 SITE = """\
@@ -80,7 +80,12 @@ def host_plan(folder: Path, name: str, *, wave: int = 1, seen: dict[str, Any] | 
     reset = "ForceRestart" if looked.power is PowerState.on else "On"
     media = WriteRequest("POST", f"{slot.uri}/Actions/VirtualMedia.InsertMedia", {"Image": "<media URL>"})
     power = WriteRequest("POST", "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", {"ResetType": reset})
-    memory = {"state": State.active, "proof": Proof.proven, "image": "web@1", "digest": "sha256:" + "1" * 64}
+    memory: dict[str, Any] = {
+        "state": State.active,
+        "proof": Proof.proven,
+        "image": "web@1",
+        "digest": "sha256:" + "1" * 64,
+    }
     memory |= {k: more.pop(k) for k in list(more) if k in Memory.__struct_fields__}
     plan = plan_reimage(
         more.pop("spec", spec),
@@ -106,7 +111,7 @@ def content(folder: Path, count: int = 2, **more: Any) -> Content:
         "expires": CREATED + 86400,
         "author": Author(name="alice@example.org"),
         "hosts": tuple(host_plan(folder, f"node-{i}", wave=i) for i in range(1, count + 1)),
-        "options": {"max_failures": 1},
-        "guards": {"site": {"max_hosts": 10}, "pools": {"web": {"min_active": 1}}},
+        "options": Options(max_failures=1),
+        "guards": SavedGuards(site={"max_hosts": 10}, pools={"web": {"min_active": 1}}),
     }
     return Content(**{**fields, **more})

@@ -43,6 +43,7 @@ def observed(fields: dict[str, Any]) -> Snapshot:
         settings={k: tuple(v) if isinstance(v, list) else v for k, v in fields.get("settings", {}).items()},
         staged={k: tuple(v) if isinstance(v, list) else v for k, v in fields.get("staged", {}).items()},
         unknown=msgspec.convert(fields.get("unknown", {}), dict[str, Unknown]),
+        waiting=tuple(fields.get("waiting", ())),
         jobs=known(fields.get("jobs", []), tuple[Job, ...]),
         firmware=known(firmware, tuple[FirmwareItem, ...]),
         sources=fields.get("sources", SOURCES),

@@ -12,6 +12,7 @@ from saved_rig import content, host_plan, image, site
 
 from metalimmu.observed.types import PowerState, Reason, SystemIdentity, Unknown
 from metalimmu.plan.differences import Difference, guard_differences, host_differences, of_power, unplanned, with_power
+from metalimmu.plan.saved import SavedGuards
 
 CASES = yaml.safe_load((Path(__file__).parent / "difference_cases.yaml").read_text())
 
@@ -96,14 +97,14 @@ def test_power_alone_can_be_accepted(tmp_path: Path) -> None:
 
 def test_guards(tmp_path: Path) -> None:
     saved = content(tmp_path)
-    assert guard_differences(saved, saved.guards) == ()
-    now = {"site": {"max_hosts": 500}, "pools": {"web": {"approvals": 2}}}
-    assert [str(d) for d in guard_differences(saved, now)] == [
+    assert guard_differences(saved.guards, saved.guards) == ()
+    now = SavedGuards(site={"max_hosts": 500}, pools={"web": {"approvals": 2}})
+    assert [str(d) for d in guard_differences(saved.guards, now)] == [
         "site: guards.max_hosts: planned 10, now 500",
         "pool web: guards.min_active: planned 1, now nothing",
         "pool web: guards.approvals: planned nothing, now 2",
     ]
-    assert [d.host for d in guard_differences(saved, {"site": {"max_hosts": 10}, "pools": {}})] == ["pool web"]
+    assert [d.host for d in guard_differences(saved.guards, SavedGuards(site={"max_hosts": 10}))] == ["pool web"]
 
 
 def test_a_host_that_cannot_be_planned_any_more() -> None:

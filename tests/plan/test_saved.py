@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from saved_rig import content, host_plan, site
 
 from metalimmu.errors import PlanError
-from metalimmu.plan.saved import Left, canonical, decode, digest_of, encode
+from metalimmu.plan.saved import Left, Options, canonical, decode, digest_of, encode
 from metalimmu.plan.types import Plan
 
 
@@ -91,9 +91,11 @@ Value = st.recursive(Leaf, lambda v: st.lists(v, max_size=3) | st.dictionaries(s
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     variables=st.dictionaries(st.text(max_size=8), Value, max_size=4),
-    options=st.dictionaries(st.text(), Leaf, max_size=3),
+    options=st.builds(
+        Options, reason=st.none() | st.text(), batch=st.none() | st.integers() | st.text(), force=st.booleans()
+    ),
 )
-def test_encode_decode_digest_are_stable(tmp_path: Path, variables: dict[str, Any], options: dict[str, Any]) -> None:
+def test_encode_decode_digest_are_stable(tmp_path: Path, variables: dict[str, Any], options: Options) -> None:
     base = content(tmp_path)
     plan = base.hosts[0].plan
     spec = msgspec.structs.replace(plan.spec, vars=variables)
@@ -170,12 +172,17 @@ def test_an_edited_plan(written: bytes, path: str, value: Any) -> None:
     ("path", "value", "said"),
     [
         ("hosts.0.plan.surprise", 1, "more than this metalimmu understands"),
+        ("options.returning", True, "does not say what a plan"),
+        ("options.approved_by", ["a", "b", "c"], "does not say what a plan"),
+        ("options.max_failures", "many", "does not say what a plan"),
+        ("guards.pools", 5, "does not say what a plan"),
+        ("hosts.0.pool", "other", "pool is not its plan's"),
         ("later", {}, "more than this metalimmu understands"),
         ("hosts.0.plan.steps.0", {"=": 10_000}, "does not say what a plan"),
         ("hosts.0.plan.steps.0", {"=": "x"}, "does not say what a plan"),
         ("hosts.0.plan", "x", "does not say what a plan"),
         ("hosts.0.plan.spec", 5, "does not say what a plan"),
-        ("hosts", {}, "does not say what a plan"),
+        ("hosts", {}, "cannot be read"),
         ("shared", None, "does not say what a plan"),
         ("hosts.0.host", "node-2", "host twice"),
         ("hosts.0.host", "node-9", "another host's"),

@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from metalimmu.bmc.address import base_url
+from metalimmu.desired.makes import facts, make_of
 from metalimmu.desired.neutral import neutral
 from metalimmu.desired.profile import Scalar
 from metalimmu.errors import MetalimmuError
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from metalimmu.service.site import OpenSite
 
 
+ON_RESET = {
+    "@Redfish.SettingsApplyTime": {"@odata.type": "#Settings.v1_3_0.PreferredApplyTime", "ApplyTime": "OnReset"}
+}
+"""DSP0268 Settings; without it the change waits for ever on an iDRAC."""
+
+
 class Mend(msgspec.Struct, frozen=True, kw_only=True):
     """One host's BIOS settings to write. `uri` is the settings object that its BMC named; empty: it named none."""
 
@@ -33,6 +40,7 @@ class Mend(msgspec.Struct, frozen=True, kw_only=True):
     system: str  # URI
     uri: str
     attributes: dict[str, Scalar]
+    on_reset: bool = False  # iDRAC applies nothing without a job; an apply time makes one
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +98,7 @@ def _mend(site: OpenSite, host: str, attributes: dict[str, Scalar]) -> Mend:
         system=about.system,
         uri=about.settings,
         attributes=dict(sorted(attributes.items())),
+        on_reset=facts(make_of(about.manufacturer)).needs_job,
     )
 
 
@@ -102,7 +111,7 @@ def redfish(found: list[Mend]) -> str:
             "url": m.bmc + (m.uri or "(this BMC names no @Redfish.Settings object)"),
             "uri": m.uri,
             "headers": {"Content-Type": "application/json"},
-            "body": {"Attributes": m.attributes},
+            "body": {"Attributes": m.attributes, **(ON_RESET if m.on_reset else {})},
         }
         for m in found
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -19,6 +19,7 @@ from metalimmu.observed.registry import Registry
 from metalimmu.observed.snapshot import SECTIONS, Snapshot, Value
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
 from metalimmu.plan.compare import compare
+from metalimmu.plan.types import Finding
 from metalimmu.store.records import ErrorText
 from metalimmu.store.scan_records import About, Scanned
 
@@ -44,8 +45,12 @@ class Host(Protocol):
 class Judge:
     """Knows the profiles of a site. Keeps each resolved, and which names were left out as noise."""
 
-    def __init__(self, profiles_: Mapping[str, Profile]) -> None:
+    def __init__(
+        self, profiles_: Mapping[str, Profile], *, more: Callable[[HostSpec], tuple[Finding, ...]] = lambda _: ()
+    ) -> None:
+        """`more`: findings about a host that no profile asks for; of hosts that a site's documents want something of."""
         self._profiles = profiles_
+        self._more = more
         self._resolved: dict[str, ResolvedProfile] = {}
         self._chosen: dict[tuple[str, str, str], str | None] = {}
         self._costly: dict[str | None, frozenset[str]] = {}
@@ -113,7 +118,7 @@ class Judge:
             host=host.name,
             at=snapshot.at,
             snapshot=msgspec.structs.replace(snapshot, settings=self._kept(snapshot)),
-            findings=findings,
+            findings=(*findings, *(self._more(host) if isinstance(host, HostSpec) else ())),
             failure=failure,
             about=about(snapshot, profile.name if profile else "", identity=mine),
             requests=requests,

@@ -27,7 +27,7 @@ def outliers(store: ScanStore, hosts: Collection[str] | None = None) -> list[Gro
             groups.add(
                 Group(about.manufacturer or "(make unknown)", about.model or "(model unknown)", about.generation),
                 known.host,
-                _comparable({n: v for n, v in values.items() if not is_noise(n, about.manufacturer)}),
+                {n: v for n, v in _comparable(values).items() if not is_noise(n, about.manufacturer)},
                 known.stale,
             )
     return list(groups.reports())

@@ -79,11 +79,12 @@ class ScanResult:
 
     def unread(self) -> list[Unread]:
         """The most frequent reason first."""
-        groups: dict[str, list[HostScan]] = {}
+        groups: dict[tuple[str, str], list[HostScan]] = {}
         for host in self.unread_hosts():
             code = reasons.cause(host.failure.code) if host.failure else "BmcBroken"
-            groups.setdefault(code, []).append(host)
-        return sorted((_unread(code, hosts) for code, hosts in groups.items()), key=lambda u: (-u.hosts, u.code))
+            groups.setdefault((code, _alike(host)), []).append(host)
+        found = [_unread(code, hosts) for (code, _), hosts in groups.items()]
+        return sorted(found, key=lambda u: (-u.hosts, u.code, u.message))
 
     def unread_hosts(self) -> Iterator[HostScan]:
         return (h for h in self._store.known_hosts(None) if h.streak and h.host in self.hosts)
@@ -109,6 +110,14 @@ def waived(records: Iterator[FindingRecord], waivers: Waivers, now: float | None
     for record in records:
         finding = waivers.apply(record.finding, at)
         yield record if finding is record.finding else msgspec.structs.replace(record, finding=finding)
+
+
+_OWN = re.compile(r"(?:https?|ipmi)://[^\s:/,;]+(?::[0-9]+)?|/redfish/[^\s,;:]*|[0-9]+(?:\.[0-9]+)*|'[^']*'")
+"""What one host's message has and another's of the same kind has not."""
+
+
+def _alike(host: HostScan) -> str:
+    return _OWN.sub("…", host.failure.message) if host.failure else ""
 
 
 def _unread(code: str, hosts: list[HostScan]) -> Unread:

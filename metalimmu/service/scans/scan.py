@@ -20,6 +20,7 @@ from metalimmu.desired.types import HostSpec
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, NotFound, StoreError, UsageError
 from metalimmu.plan.waivers import Waivers
+from metalimmu.service.configs import Configs
 from metalimmu.service.scans import blame
 from metalimmu.service.scans.drivers import of_site
 from metalimmu.service.scans.judge import Judge, failed
@@ -78,9 +79,15 @@ def chosen(site: OpenSite, specs: dict[str, HostSpec], hosts: Sequence[str] | No
     if not found:
         raise UsageError(
             f"no host fits {selector!r}" if selector else "this site has no hosts",
-            hint="`metalimmu host list` shows them" if selector else "write hosts/*.yaml, or `metalimmu discover`",
+            hint=f"hosts have {', '.join(_keys(specs))}; `metalimmu host list -o json` shows them with their values"
+            if selector
+            else "write hosts/*.yaml, or `metalimmu discover`",
         )
     return [spec.name for spec in found]
+
+
+def _keys(specs: dict[str, HostSpec]) -> list[str]:
+    return sorted({key for spec in specs.values() for key in spec.labels} | {"image", "state", "proof"})[:30]
 
 
 def _more(site: OpenSite) -> dict[str, dict[str, str]]:
@@ -135,7 +142,7 @@ def _run(
         if name not in specs:
             gone = NotFound(f"{name} is no longer in the site", hint="`metalimmu host list` shows what is")
             recorder.add(failed(name, gone, at=time.time()))
-    judge = Judge(site.docs.profiles)
+    judge = Judge(site.docs.profiles, more=Configs(site).scanned)
     left = [specs[name] for name in pending if name in specs]
     through(store, left, judge, recorder, read, everything=bool(record.scope.get("everything")))
     _blame(store, record, specs, read)
