@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from metalimmu.cli.output import emit, output_option, site_option
+from metalimmu.cli.targets import chosen, targets
 
 
 @click.group()
@@ -33,7 +34,7 @@ def list_(site: Path, selector: str | None, fmt: str) -> None:
         rows,
         ["name", "state", "proof", "image", "wanted", "quarantine"],
         fmt,
-        wide=["role", "pool", "power", "serial", "bmc", "error"],
+        wide=["health", "role", "pool", "power", "serial", "bmc", "error"],
     )
 
 
@@ -85,42 +86,43 @@ def unhold(site: Path, name: str) -> None:
 @click.command()
 @site_option
 @click.argument("verb", type=click.Choice(["on", "off", "reset", "status"]))
-@click.argument("name")
+@targets
 @click.option("--graceful", is_flag=True, help="Ask the system to shut down or restart.")
 @click.option("--retry-login", is_flag=True, help="With status: try credentials again that this BMC has refused.")
 @click.option("--allow-protected", is_flag=True, help="Go on for a protected host; needs --reason.")
+@click.option("--allow-same-domain", is_flag=True, help="Though another host of its failure domain changes.")
 @click.option("--reason", metavar="TEXT", help="Kept in the history.")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-def power(site: Path, verb: str, name: str, retry_login: bool, yes: bool, **options: Any) -> None:
-    """Switch a host on or off, reset it, or ask for its power state; waits until it is so."""
-    from metalimmu.service import hosts
-    from metalimmu.service.guarding import Guards, act
+@click.option("--yes", "-y", is_flag=True, help="Do not ask; for up to guards.max_hosts hosts.")
+@click.option("--confirm", type=int, metavar="N", help="Do not ask, if it is exactly N hosts.")
+@click.option("--skip-refused", is_flag=True, help="Go on without hosts that are refused.")
+def power(
+    site: Path, verb: str, hosts: tuple[str, ...], selector: str | None, retry_login: bool, **options: Any
+) -> None:
+    """Switch hosts on or off, reset them, or ask for their power state; waits until it is so.
+
+    Guards count what each act leaves: when a pool has no more hosts to spare, the others are refused.
+    """
+    from metalimmu.cli import many
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
+    names = chosen(opened, hosts, selector, f"power {verb}")
     if verb == "status":
-        click.echo(f"{name}: {hosts.power_status(opened, name, retry_login=retry_login)}")
-        return
-    Guards(opened).check(act(f"power {verb}", name, options))
-    if verb in ("off", "reset") and not yes:
-        click.confirm(f"Power {verb} of {name}: what runs there is lost. Go on?", abort=True)
-    click.echo(f"{name}: {hosts.power(opened, name, verb, **options)}")
+        many.power_status(opened, names, retry_login=retry_login)
+    else:
+        many.power(opened, names, verb, one=not selector and len(names) == 1, **options)
 
 
 @click.command()
 @site_option
-@click.argument("name")
-def prove(site: Path, name: str) -> None:
-    """Ask HOST again which image it runs; the answer is recorded, whatever it is."""
-    from metalimmu.service.proof import prove as ask
+@targets
+def prove(site: Path, hosts: tuple[str, ...], selector: str | None) -> None:
+    """Ask hosts again which image they run; the answer is recorded, whatever it is."""
+    from metalimmu.cli import many
     from metalimmu.service.site import OpenSite
 
-    click.echo(
-        f"asking {name}; its system reports by itself every few minutes (limits.report_again), Ctrl-C stops asking",
-        err=True,
-    )
-    said = ask(OpenSite(site), name)
-    click.echo(f"{name}: {said}")
+    opened = OpenSite(site)
+    many.prove(opened, chosen(opened, hosts, selector, "prove"))
 
 
 @click.command()

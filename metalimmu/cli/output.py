@@ -85,18 +85,14 @@ def emit(
     """Print rows. `columns` are the table's; `wide` has more for -o wide; json and yaml print all of each row. `out` is
     standard output unless given.
     """
-    from metalimmu.log import redact
+    from metalimmu.log import redacted
 
     if fmt == "json":
-        click.echo(redact(json.dumps(list(rows), indent=2, default=str, ensure_ascii=False)), out)
+        click.echo(json.dumps(redacted(list(rows)), indent=2, ensure_ascii=False), out)
     elif fmt == "yaml":
         import yaml
 
-        click.echo(
-            yaml.safe_dump(json.loads(json.dumps(list(rows), default=str)), sort_keys=False, allow_unicode=True),
-            out,
-            nl=False,
-        )
+        click.echo(yaml.safe_dump(redacted(list(rows)), sort_keys=False, allow_unicode=True), out, nl=False)
     elif fmt == "name":
         for row in rows:
             click.echo(str(row[name]), out)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metalimmu.cli import saved
 from metalimmu.cli.output import output_option, site_option
+from metalimmu.cli.targets import batch_option, chosen, confirmed, targets
+from metalimmu.log import redact
 
 if TYPE_CHECKING:
     from metalimmu.observed.types import WriteRequest
@@ -23,31 +26,75 @@ def _image_option(function: Any) -> Any:
 
 @click.command()
 @site_option
-@click.argument("host")
+@targets
 @_image_option
 @click.option("--force", is_flag=True, help="Plan it even where the host is proven at this image.")
+@batch_option
+@saved.saving
 @output_option
-def plan(site: Path, host: str, image: str | None, force: bool, fmt: str) -> None:
-    """Print what a reimage of HOST would do: changes, requests to the BMC, boots, time and bytes. Writes nothing."""
-    from metalimmu.service.planning import plan_host
+def plan(
+    site: Path,
+    hosts: tuple[str, ...],
+    selector: str | None,
+    image: str | None,
+    force: bool,
+    batch: str | int | None,
+    fmt: str,
+    **given: Any,
+) -> None:
+    """Print what a reimage would do: changes, requests to BMCs, boots, time and bytes. Writes nothing.
+
+    Of several hosts it prints in which waves they would go, and which would be refused. With --out it is saved: as a
+    whole, with a digest that can be signed (`approve`), to be carried out by `apply`.
+    """
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
-    made = plan_host(opened, host, image=image, force=force)
+    if given["file"]:
+        saved.show(opened, given["file"], hosts, fmt)
+        return
+    names = chosen(opened, hosts, selector, "plan")
+    if given["out"]:
+        saved.save(opened, names, image=image, force=force, batch=batch, **given)
+        return
+    saved.only_with_out(given)
+    verb = "rollback" if given["rollback"] else "reimage"
+    planner = saved.planner(opened, from_memory=given["from_memory"])
+    if selector or len(names) > 1:
+        from metalimmu.cli import rollout
+
+        rollout.show_plan(opened, names, verb=verb, image=image, force=force, batch=batch, fmt=fmt, planner=planner)
+        return
+    made = saved.one(opened, planner, names[0], verb=verb, image=image, force=force)
     if fmt in ("json", "yaml"):
         from metalimmu.cli.output import emit
 
         emit([made.encode()], [], fmt)
     else:
-        _print_plan(made)
+        print_plan(made)
+        _print_refusals(opened, made)
+
+
+def _print_refusals(site: OpenSite, made: Plan) -> None:
+    """What would be said if it were asked for now."""
+    from metalimmu.service.guarding import Guards, act
+
+    if not made.nothing:
+        for refusal in Guards(site).refusals(act(made.verb, made.host, {})):
+            click.echo(f"  REFUSED   {refusal.text} ({refusal.hint})")
 
 
 def _write_options(function: Any) -> Any:
     for option in (
-        click.option("--yes", "-y", is_flag=True, help="Do not ask."),
+        click.option("--yes", "-y", is_flag=True, help="Do not ask; for up to guards.max_hosts hosts."),
+        click.option("--confirm", type=int, metavar="N", help="Do not ask, if it is exactly N hosts."),
         click.option("--allow-protected", is_flag=True, help="Go on for a protected host; needs --reason."),
+        click.option("--allow-same-domain", is_flag=True, help="Several of one failure domain at once."),
         click.option("--reason", metavar="TEXT", help="Kept in the history."),
         click.option("--no-wait", is_flag=True, help="Queue it for a running worker and return."),
+        batch_option,
+        click.option("--max-failures", type=click.IntRange(1), help="Stop at so many; default: the site's guards."),
+        click.option("--skip-refused", is_flag=True, help="Go on without hosts that are refused."),
     ):
         function = option(function)
     return function
@@ -55,35 +102,52 @@ def _write_options(function: Any) -> Any:
 
 @click.command()
 @site_option
-@click.argument("host")
+@targets
 @_image_option
 @click.option("--force", is_flag=True, help="Reimage even where the host is proven at this image.")
+@click.option("--auto-rollback", is_flag=True, help="When it stops: hosts of that wave go back to what they had.")
 @_write_options
-def reimage(site: Path, host: str, image: str | None, force: bool, **options: Any) -> None:
-    """Erase HOST, write its image, boot it, and prove that it runs.
+def reimage(
+    site: Path, hosts: tuple[str, ...], selector: str | None, image: str | None, force: bool, **options: Any
+) -> None:
+    """Erase hosts, write their image, boot it, and prove that it runs.
 
-    A host that is already proven at this image is left alone. Killed or interrupted at any point, the run goes on
-    with `metalimmu run resume`.
+    Several hosts go in waves: the first alone, then batches; it stops by itself at --max-failures. A host that is
+    already proven at this image is left alone. Killed or interrupted at any point, it goes on with `run resume`.
     """
     from metalimmu.service.site import OpenSite
 
-    _go(OpenSite(site), host, image=image, force=force, verb="reimage", **options)
+    opened = OpenSite(site)
+    names = chosen(opened, hosts, selector, "reimage")
+    if selector or len(names) > 1 or options["auto_rollback"]:
+        from metalimmu.cli import rollout
+
+        rollout.go(opened, names, image=image, force=force, verb="reimage", **options)
+    else:
+        _go(opened, names[0], image=image, force=force, verb="reimage", **options)
 
 
 @click.command()
 @site_option
-@click.argument("host")
+@targets
 @click.option("--hold", is_flag=True, help="Write holds.yaml, so that the site says what the host runs.")
 @_write_options
-def rollback(site: Path, host: str, hold: bool, **options: Any) -> None:
-    """Reimage HOST to the image that it had before."""
+def rollback(site: Path, hosts: tuple[str, ...], selector: str | None, hold: bool, **options: Any) -> None:
+    """Reimage hosts to the image that they had before."""
     from metalimmu.errors import UsageError
     from metalimmu.service.planning import rollback_image
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
+    names = chosen(opened, hosts, selector, "rollback")
     if hold and not options["reason"]:
         raise UsageError("--hold needs --reason TEXT: a hold without a reason outlives whoever made it")
+    if selector or len(names) > 1:
+        from metalimmu.cli import rollout
+
+        rollout.go(opened, names, image=None, force=False, verb="rollback", hold=hold, **options)
+        return
+    host = names[0]
     image = rollback_image(opened, host)
     _go(opened, host, image=image, force=False, verb="rollback", hold=hold, **options)
     wanted = opened.spec(host).image
@@ -99,30 +163,33 @@ def _go(
     force: bool,
     verb: str,
     yes: bool,
+    confirm: int | None,
     allow_protected: bool,
+    allow_same_domain: bool,
     reason: str | None,
     no_wait: bool,
     hold: bool = False,
+    **_of_many: Any,
 ) -> None:
-    from metalimmu.errors import UsageError
-    from metalimmu.service.planning import check_guards, plan_host
+    from metalimmu.service.guarding import Guards, act
+    from metalimmu.service.planning import plan_host
     from metalimmu.service.rollback import write_hold
-    from metalimmu.service.runs import nobody_works, submit
+    from metalimmu.service.runs import submit
 
     made = plan_host(site, host, image=image, verb=verb, force=force)
     if made.nothing:
         click.echo(made.why)
         return
-    check_guards(made, allow_protected=allow_protected, reason=reason)
-    if no_wait and nobody_works(site):
-        raise UsageError(
-            "--no-wait leaves the run to this site's worker, and there is none",
-            hint="leave --no-wait out: this process is the worker then",
-        )
-    _print_plan(made)
-    if not yes:
+    given = {"allow_protected": allow_protected, "allow_same_domain": allow_same_domain, "reason": reason}
+    options = {k: v for k, v in given.items() if v}
+    Guards(site).check(act(verb, host, options))
+    check_worker(site, no_wait=no_wait)
+    print_plan(made)
+    if confirm is not None:
+        confirmed(site, 1, "will be erased", yes=yes, confirm=confirm)
+    elif not yes:
         click.confirm(f"\nErase {host} and write {made.image.ref}?", abort=True)
-    record = submit(site, made, options={"reason": reason} if reason else {})
+    record = submit(site, made, options=options)
     click.echo(f"run {record.id}")
     if hold:  # now: an interrupted run is finished by `run resume`, and the site must say so then too
         click.echo(f"held: {write_hold(site, host, made.image.ref, reason or '')}")
@@ -130,26 +197,49 @@ def _go(
         work(site, record.id)
 
 
-def work(site: OpenSite, run: str) -> None:
-    """Execute, or wait for the worker that does; then say how it ended. Raises StepFailed when the run failed."""
-    from metalimmu.cli.watch import ended, follow
+def check_worker(site: OpenSite, *, no_wait: bool) -> None:
+    """Raises UsageError where `--no-wait` would leave it to nobody."""
+    from metalimmu.errors import UsageError
+    from metalimmu.service.runs import nobody_works
+
+    if no_wait and nobody_works(site):
+        raise UsageError(
+            "--no-wait leaves the run to this site's worker, and there is none",
+            hint="leave --no-wait out: this process is the worker then",
+        )
+
+
+def work(site: OpenSite, run: str, *, cancelled: bool = False) -> None:
+    """Execute a run or a rollout, or wait for the worker that does; then say how it ended. Raises StepFailed when it failed.
+
+    `cancelled`: of a rollout that is just what was asked for.
+    """
+    from metalimmu.cli import rollout_watch, watch
+    from metalimmu.plan.waves import RolloutState
+    from metalimmu.service.rollouts import PREFIX
     from metalimmu.service.worker import Worker
 
+    eye = rollout_watch if run.startswith(PREFIX) else watch
     worker = Worker(site)
     try:
         if not worker.try_start():
             click.echo(f"waiting: {worker.holder()} is this site's worker and executes the run")
         for other in worker.resumed:
-            if other != run:
+            if other != run and not _is_part(site, other, run):
                 click.echo(f"also going on with run {other}, whose worker died")
-        record = follow(site, run, tick=lambda: _tick(worker))
+        eye.follow(site, run, tick=lambda: _tick(worker))
         _others(worker, run)
     except KeyboardInterrupt:
         _interrupted(site, worker, run)
         raise
     finally:
         worker.stop()
-    ended(site, record)
+    if not (cancelled and site.store.rollouts.get(run).state is RolloutState.cancelled):
+        eye.ended(site, run)
+
+
+def _is_part(site: OpenSite, run: str, rollout: str) -> bool:
+    return site.store.run(run).options.get("rollout") == rollout
 
 
 def _tick(worker: Worker) -> None:
@@ -171,18 +261,18 @@ def _others(worker: Worker, run: str) -> None:
 
 def _interrupted(site: OpenSite, worker: Worker, run: str) -> None:
     """Only our own run is left: those of other processes are taken over by whoever waits for them."""
-    from metalimmu.service.runs import interrupt
+    from metalimmu.service import rollouts, runs
 
     if not worker.elected:
         click.echo(f"\nno longer watching; another process executes run {run}", err=True)
         return
-    interrupt(site, run)
-    click.echo(
-        f"\ninterrupted; the machine is left as it is, and waits. `metalimmu run resume {run}` finishes it", err=True
-    )
+    many = run.startswith(rollouts.PREFIX)
+    (rollouts if many else runs).interrupt(site, run)
+    left = "machines are left as they are, and wait" if many else "the machine is left as it is, and waits"
+    click.echo(f"\ninterrupted; {left}. `metalimmu run resume {run}` finishes it", err=True)
 
 
-def _print_plan(made: Plan) -> None:
+def print_plan(made: Plan) -> None:
     click.echo(f"{made.verb} {made.host}: {made.why}")
     if made.nothing:
         return
@@ -204,6 +294,8 @@ def _print_plan(made: Plan) -> None:
     click.echo("  steps")
     for step in made.steps:
         click.echo(f"    {step.name:<10} {step.title:<34} about {step.seconds:.0f} s, at most {_most(step)}")
+        for call in step.calls:
+            click.echo(f"               {redact(call)}")
         for request in step.requests:
             click.echo(f"               {_request(request)}")
         for request in step.if_needed:

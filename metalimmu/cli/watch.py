@@ -31,17 +31,18 @@ def follow(site: OpenSite, run: str, *, tick: Callable[[], None] = lambda: None)
                     printed.add(step.seq)
                     line.say(_finished(step))
                 elif step.outcome is Outcome.running:
-                    line.show(step, _progress(site, run, step))
+                    line.show(step, progress(site, run, step))
             if record.status in FINAL or record.status is RunStatus.interrupted:
                 return record
             tick()
             time.sleep(_LOOK)
 
 
-def ended(site: OpenSite, record: RunRecord) -> None:
+def ended(site: OpenSite, run: str) -> None:
     """The table, and StepFailed unless the run succeeded."""
     from metalimmu.errors import StepFailed
 
+    record = site.store.run(run)
     summary(site, record)
     if record.status is RunStatus.interrupted:
         raise StepFailed(f"run {record.id} was interrupted", hint=f"`metalimmu run resume {record.id}` finishes it")
@@ -105,11 +106,13 @@ def _finished(step: StepRecord) -> str:
     return f"{_MARK[step.outcome]:>8}  {TITLES.get(step.name, step.name):<34} {step.seconds or 0:7.1f} s{size}  {redact(step.summary)}"
 
 
-def _progress(site: OpenSite, run: str, step: StepRecord) -> tuple[str, float | None]:
+def progress(site: OpenSite, run: str, step: StepRecord) -> tuple[str, float | None]:
     """Words and a share from 0 to 1 of what the machine does now."""
     if step.name not in ("write", "verify", "config"):
         return "", None
     d = site.store.deployment(run)
+    if d.queued is not None:
+        return "waits for its turn: as many write now as boot.agents allows", None
     p = d.progress
     if p is None or not p.total:
         return "", None

@@ -43,7 +43,7 @@ def unknown(site: OpenSite, deployments: Deployments, deployment: str, said: Sys
     if known is not None:
         return known
     told = f"this controller does not know deployment {deployment}: it was restored from a backup that is older"
-    host = _whose(site, deployment, said)
+    host = _whose(site, said)
     if host is None:
         if said is not None:
             logger.warning("a machine of the unknown deployment %s asks, of no host of this site", deployment)
@@ -79,7 +79,7 @@ def _create(site: OpenSite, deployments: Deployments, run: str, plan: Plan) -> N
     deployments.create(run, plan, lease.fence)
 
 
-def _whose(site: OpenSite, deployment: str, said: SystemReport | CheckIn | None) -> str | None:
+def _whose(site: OpenSite, said: SystemReport | CheckIn | None) -> str | None:
     """The host with the machine's serial."""
     if said is None:
         return None
@@ -100,8 +100,15 @@ def _keep(site: OpenSite, host: str, deployment: str, said: SystemReport | Check
 
     def change(now: HostRecord) -> dict[str, object]:
         fields: dict[str, object] = {"proof": Proof.unproven, "error": error}
+        if isinstance(said, CheckIn) and now.state in (State.active, State.enrolled):
+            fields["state"] = State.deploying  # it serves nobody: guards must not count it
         if found is not None and now.digest != found[1]:
-            fields |= {"image": found[0], "digest": found[1], "previous_image": now.image, "previous_digest": now.digest}
+            fields |= {
+                "image": found[0],
+                "digest": found[1],
+                "previous_image": now.image,
+                "previous_digest": now.digest,
+            }
         return fields
 
     site.store.update_host(host, change)
@@ -181,7 +188,10 @@ class Aftermath:
             return
         store = self._site.store
         try:
-            evidence = {**bmc_says(self._site, self._site.spec(host.name)), "system": asdict(d.system) if d.system else None}
+            evidence = {
+                **bmc_says(self._site, self._site.spec(host.name)),
+                "system": asdict(d.system) if d.system else None,
+            }
         except StepFailed as exc:
             logger.warning("%s reports, and its BMC does not agree: %s", host.name, exc.message)
             return
@@ -196,7 +206,9 @@ class Aftermath:
             return {"proof": Proof.proven, "proof_evidence": again, "proven_at": time.time(), "error": None}
 
         if store.update_host(host.name, change).proof is Proof.proven:
-            store.add_event(host.name, "proven", f"{host.name} reported after the restore and still runs {host.image}", data=again)
+            store.add_event(
+                host.name, "proven", f"{host.name} reported after the restore and still runs {host.image}", data=again
+            )
 
 
 def in_doubt(host: HostRecord) -> bool:

@@ -7,10 +7,14 @@ unpacked, and little is read.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -68,7 +72,7 @@ def _run(work: Coroutine[Any, Any, Heard], limit: float, check: Callable[[], Non
     except TimeoutError:
         return Heard(0, f"no answer within {limit:g} s")
     except (ssl.SSLError, OSError) as exc:
-        return Heard(0, _plain(str(exc.strerror or exc) or type(exc).__name__))
+        return Heard(0, _plain(_why(exc)))
     except (ValueError, UnicodeError) as exc:
         return Heard(0, _plain(f"cannot be asked: {exc}"))
 
@@ -90,14 +94,15 @@ async def _watched(work: Coroutine[Any, Any, T], limit: float, check: Callable[[
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=1)
+        for _ in range(3):
+            await asyncio.sleep(0)  # transports close in a later turn of the loop
 
 
 async def _request(asked: Request, folder: Path, limit: float) -> Heard:
     import aiohttp
 
     try:
-        verify = _verify(asked.tls, folder)
-        connector = aiohttp.TCPConnector(ssl=verify, force_close=True)
+        connector = aiohttp.TCPConnector(ssl=_context(asked.tls, folder), force_close=True)
         async with (
             aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=limit),
@@ -118,11 +123,10 @@ async def _request(asked: Request, folder: Path, limit: float) -> Heard:
             reason = f" {answer.reason}" if answer.reason else ""
             return Heard(answer.status, _plain(f"{answer.status}{reason}"), readable(body), more)
     except aiohttp.ClientConnectorCertificateError as exc:
-        return Heard(0, _plain(f"its certificate is not trusted: {exc.certificate_error}"))
-    except aiohttp.ServerFingerprintMismatch as exc:
-        return Heard(0, f"its certificate has the fingerprint {exc.got.hex()}")
+        said = getattr(exc.certificate_error, "verify_message", "") or exc.certificate_error.args[-1]
+        return Heard(0, _plain(f"its certificate is not the one that is trusted: {said}"))
     except aiohttp.ClientConnectorError as exc:
-        return Heard(0, _plain(f"{urlsplit(asked.url).netloc}: {exc.os_error.strerror or exc.os_error}"))
+        return Heard(0, _plain(f"{urlsplit(asked.url).netloc}: {_why(exc.os_error)}"))
     except aiohttp.ClientError as exc:
         return Heard(0, _plain(f"no good answer: {type(exc).__name__}: {exc}"))
 
@@ -137,21 +141,48 @@ async def _read(content: Any, largest: int) -> tuple[bytes, bool]:
     return bytes(found[:largest]), True
 
 
-def _verify(tls: Tls, folder: Path) -> Any:
-    """What aiohttp takes for `ssl`. Raises OSError, ValueError for a CA or fingerprint that is none."""
-    import aiohttp
+def _context(tls: Tls, folder: Path) -> ssl.SSLContext:
+    """Raises OSError, ValueError for a CA or fingerprint that is none."""
+    ca = folder / Path(tls.ca).expanduser() if tls.ca else None
+    return _made(ca, ca.stat().st_mtime if ca else 0.0, (tls.fingerprint or "").replace(":", "").lower(), tls.verify)
 
-    if not tls.verify:
-        return False
-    if tls.fingerprint:
-        return aiohttp.Fingerprint(bytes.fromhex(tls.fingerprint.replace(":", "")))
-    return ssl.create_default_context(cafile=str(folder / Path(tls.ca).expanduser()) if tls.ca else None)
+
+@lru_cache(maxsize=256)
+def _made(ca: Path | None, _stamp: float, pin: str, verify: bool) -> ssl.SSLContext:
+    """Loading the CA store takes 17 ms: once, and not for each look at each host."""
+    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    if pin or not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if pin:
+        context.sslobject_class = _pinned(bytes.fromhex(pin))
+    return context
+
+
+def _pinned(pin: bytes) -> type[ssl.SSLObject]:
+    """Checked as a part of the handshake: before anything is said, and so that the connection ends as one that failed."""
+
+    class Pinned(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            found = hashlib.sha256(self.getpeercert(binary_form=True) or b"").digest()
+            if found != pin:
+                raise ssl.SSLCertVerificationError(1, f"its fingerprint is {found.hex()}")
+
+    return Pinned
 
 
 async def _connect(host: str, port: int) -> Heard:
     _, writer = await asyncio.open_connection(host, port)
     writer.transport.abort()  # no goodbye that somebody could keep us waiting with
     return Heard(1, f"{host} port {port} takes connections")
+
+
+def _why(exc: OSError) -> str:
+    """Asyncio puts addresses into its words, and several exceptions into one."""
+    if isinstance(exc, socket.gaierror | ssl.SSLError) or not exc.errno:
+        return str(exc.strerror or exc) or type(exc).__name__
+    return os.strerror(exc.errno)
 
 
 def _plain(text: str) -> str:

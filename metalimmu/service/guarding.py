@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from metalimmu.store.protocol_rollouts import Guarding
     from metalimmu.store.records import HostRecord, RunRecord
 
+PUSH = "config push"  # the verb of service.pushes
+
 _KINDS: dict[Guard, type[GuardRefused]] = {Guard.mode: ReadOnlyMode, Guard.protected: HostProtected}
 
 
@@ -82,6 +84,7 @@ def act(
         allow_same_domain=bool(options.get("allow_same_domain")),
         returning=bool(options.get("returning")),
         rollout=str(options.get("rollout", "")),
+        approved=len(options.get("approved_by", ())),  # written by `apply` alone, after it has verified the signatures
         costs=costs,
     )
 
@@ -119,6 +122,7 @@ def rules(docs: SiteDocs) -> Rules:
             max_unavailable=None if pool.max_unavailable is None else share(pool.max_unavailable, len(members[name])),
             max_said=str(pool.max_unavailable or ""),
             windows=tuple(pool.windows),
+            approvals=pool.approvals,
         )
         for name, pool in docs.pools.items()
     }

@@ -86,7 +86,7 @@ class Caller:
             return self._prometheus(health.prometheus, health, occasion, limit, check)
         where = fill(health.tcp or "")
         host, _, port = where.rpartition(":")
-        if not port.isdecimal() or not 0 < int(port) < 65536:
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             return Answer(False, f"{where} is no ADDRESS:PORT")
         heard = connect(host.strip("[]"), int(port), limit=limit, check=check)
         return Answer(heard.status == 1, heard.words, heard.seconds, {"tcp": where})

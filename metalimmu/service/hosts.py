@@ -13,6 +13,7 @@ from metalimmu.lifecycle import State
 from metalimmu.log import redacted
 from metalimmu.observed.types import Inventory, PowerAction, PowerState, Reason, Unknown
 from metalimmu.plan.identity import same_serial
+from metalimmu.service.configs import brief
 from metalimmu.service.guarding import act
 from metalimmu.service.runs import leased, who
 
@@ -35,6 +36,7 @@ def rows(site: OpenSite, selector: str | None = None) -> list[dict[str, Any]]:
                 "name": name,
                 "state": str(record.state) if record else "enrolled",
                 "proof": str(record.proof) if record else "unproven",
+                "health": record.health.word if record and record.health else None,
                 "image": record.image if record and record.state is not State.deploying else None,  # being overwritten
                 "wanted": spec.image,
                 "quarantine": record.quarantine.reason if record and record.quarantine else None,
@@ -66,6 +68,7 @@ def show(site: OpenSite, host: str) -> dict[str, Any]:
         "name": host,
         "state": str(record.state),
         "proof": str(record.proof),
+        "health": msgspec.to_builtins(record.health) if record.health else None,
         "image": None if record.state is State.deploying else record.image,
         "digest": None if record.state is State.deploying else record.digest,
         "wanted": spec.image,
@@ -82,6 +85,7 @@ def show(site: OpenSite, host: str) -> dict[str, Any]:
         "protected": spec.protected,
         "lease": f"run {lease.run} of {lease.holder}" if lease and lease.run else None,
         "runs": [{"id": r.id, "verb": r.verb, "status": str(r.status)} for r in runs],
+        "config": brief(site, spec),
         "evidence": record.proof_evidence,
     }
 

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metalimmu.desired.hook_words import health_line, hook_line, secret_names, texts
-from metalimmu.desired.render import Filler, render
+from metalimmu.desired.render import Filler, digest, render
 from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
-from metalimmu.lifecycle import State
-from metalimmu.log import redacted
-from metalimmu.observed.types import BootEnabled, BootTarget, PowerAction, PowerState, WriteRequest
-from metalimmu.plan.reimage import MEDIA_URL, Memory, Requests, Seen, check_image, choose_slot, plan_reimage
+from metalimmu.lifecycle import Proof, State
+from metalimmu.plan.reimage import Memory, check_image, plan_reimage
+from metalimmu.plan.saved import HostPlan
 from metalimmu.plan.types import ImageFacts, Plan
 from metalimmu.service.config import controller
-from metalimmu.workflows.boot_steps import enabled_for
+from metalimmu.service.looking import Look, look
 
 if TYPE_CHECKING:
-    from metalimmu.bmc.ports import Bmc
     from metalimmu.desired.types import HostSpec
-    from metalimmu.observed.types import MediaSlot
     from metalimmu.service.site import OpenSite
+    from metalimmu.store.protocol_plans import Memories
     from metalimmu.store.records import HostRecord
 
 
@@ -30,39 +28,99 @@ def plan_host(
     site: OpenSite, host: str, *, image: str | None = None, verb: str = "reimage", force: bool = False
 ) -> Plan:
     """What `reimage` would do, and exactly that. Sends no write. Raises MetalimmuError of many kinds, each with a hint."""
-    spec = site.spec(host)
-    wanted = image or spec.image
-    if wanted is None:
-        raise UsageError(
-            f"{host} has no role, so no image is wanted of it",
-            hint="set `role:` in its document, or name one: --image NAME@VERSION",
+    return Planner(site).plan(host, image=image, verb=verb, force=force).plan
+
+
+class Planner:
+    """Plans hosts, from any thread; what they have in common is read once, so it lives as long as one request.
+
+    With `memories` no BMC is asked: what was seen last is believed, until `apply` looks again.
+    """
+
+    def __init__(self, site: OpenSite, *, memories: Memories | None = None) -> None:
+        self._site = site
+        self._memories = memories
+        self._facts: dict[str, ImageFacts] = {}
+        self._ramdisks: set[str] = set()
+        self._moves: dict[tuple[str, str | None], int] = {}
+
+    @property
+    def asks(self) -> bool:
+        """Does it ask BMCs?"""
+        return self._memories is None
+
+    def plan(
+        self,
+        host: str,
+        *,
+        image: str | None = None,
+        verb: str = "reimage",
+        force: bool = False,
+        spec: HostSpec | None = None,
+    ) -> HostPlan:
+        """`spec`: this one, and not what the documents say now. Raises MetalimmuError of many kinds, each with a hint."""
+        site = self._site
+        spec = spec or site.spec(host)
+        wanted = image or spec.image
+        if wanted is None:
+            raise UsageError(
+                f"{host} has no role, so no image is wanted of it",
+                hint="set `role:` in its document, or name one: --image NAME@VERSION",
+            )
+        facts = self._image(wanted)
+        check_image(spec, facts)
+        if spec.ramdisk not in self._ramdisks:
+            site.ramdisk(spec.ramdisk)
+            self._ramdisks.add(spec.ramdisk)
+        # What does not render is found here, before a machine is touched.
+        config = digest(render(spec, controller=controller(site.docs.site.urls.machines, "")))
+        memory = _memory(site, host) if self._memories is None else remembered(self._memories, host)
+        calls = planned_calls(spec, wanted, memory.image or "")
+        seen = look(site, spec) if self._memories is None else self._remembered(spec)
+        made = plan_reimage(
+            spec,
+            facts,
+            memory,
+            seen.seen,
+            verb=verb,
+            transfer=self._transfer(facts, memory.digest),
+            requests=seen.requests,
+            slot=seen.slot,
+            calls=calls,
+            force=force,
+            now=time.time(),
         )
-    facts = image_facts(site, wanted)
-    check_image(spec, facts)
-    site.ramdisk(spec.ramdisk)
-    render(
-        spec, controller=controller(site.docs.site.urls.machines, "")
-    )  # an undefined variable is found here, before a machine is touched
-    memory = _memory(site, host)
-    calls = planned_calls(spec, wanted, memory.image or "")
-    with site.connect(spec, mode="read-only") as bmc:
-        seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=bmc.media())
-        slot = choose_slot(seen.media)
-        requests = rehearse(bmc, spec, seen, slot, site.docs.site.urls.bmc)
-    site.store.observe(host, "boot", redacted(msgspec.to_builtins(seen)))
-    return plan_reimage(
-        spec,
-        facts,
-        memory,
-        seen,
-        verb=verb,
-        transfer=bytes_to_move(site, facts, memory.digest),
-        requests=requests,
-        slot=slot,
-        calls=calls,
-        force=force,
-        now=time.time(),
-    )
+        return HostPlan(
+            host=host,
+            wave=0,
+            plan=made,
+            config=config,
+            looked=seen.at,
+            pool=spec.pool or "",
+            state=memory.state,
+            quarantine=memory.quarantined,
+        )
+
+    def _image(self, ref: str) -> ImageFacts:
+        if ref not in self._facts:
+            self._facts[ref] = image_facts(self._site, ref)
+        return self._facts[ref]
+
+    def _transfer(self, facts: ImageFacts, previous: str | None) -> int:
+        key = (facts.digest, previous)
+        if key not in self._moves:
+            self._moves[key] = bytes_to_move(self._site, facts, previous)
+        return self._moves[key]
+
+    def _remembered(self, spec: HostSpec) -> Look:
+        found = self._memories.looks.get(spec.name) if self._memories else None
+        hint = "`metalimmu plan` without --from-memory looks at it"
+        if found is None:
+            raise NotFound(f"{spec.name} was never looked at for a plan", hint=hint)
+        seen = msgspec.structs.replace(msgspec.json.decode(found[0], type=Look), at=found[1])
+        if misfit := seen.misfit(spec, self._site.docs.site.urls.bmc):
+            raise NotFound(f"what is remembered of {spec.name} does not fit: {misfit}", hint=hint)
+        return seen
 
 
 def planned_calls(spec: HostSpec, image: str, previous: str) -> dict[str, tuple[str, ...]]:
@@ -135,37 +193,17 @@ def bytes_to_move(site: OpenSite, facts: ImageFacts, previous: str | None) -> in
     return sum(_stored(site, c) for c in want)
 
 
-def rehearse(bmc: Bmc, spec: HostSpec, seen: Seen, slot: MediaSlot, base: str) -> Requests:
-    """The writes of each step, from the very code that will send them."""
-
-    def insert() -> None:
-        if slot.inserted or slot.image:
-            bmc.eject_media(slot)
-        bmc.insert_media(slot, f"{base.rstrip('/')}/m/{MEDIA_URL}/boot.iso")
-
-    def override() -> None:
-        from metalimmu.observed.types import BootMode
-
-        mode = BootMode.uefi if spec.firmware == "uefi" else BootMode.legacy
-        bmc.set_boot_override(BootTarget.cd, enabled_for(seen.boot), mode if seen.boot.mode is not None else None)
-
-    def power() -> None:
-        bmc.set_power(PowerAction.on if seen.power is PowerState.off else PowerAction.force_restart)
-
-    def rehearsed(act: object) -> tuple[WriteRequest, ...]:
-        return tuple(bmc.rehearse(act))  # type: ignore[arg-type]
-
-    clear = rehearsed(lambda: bmc.set_boot_override(BootTarget.none, BootEnabled.disabled, None))
-    out = rehearsed(lambda: bmc.eject_media(slot))
-    continuous = not seen.boot.once_allowed
-    return Requests(
-        will={
-            "insert": rehearsed(insert),
-            "override": rehearsed(override),
-            "power": rehearsed(power),
-            "eject": (*out, *(clear if continuous else ())),
-        },
-        may={} if continuous else {"eject": clear},
+def remembered(memories: Memories, host: str) -> Memory:
+    """Like what is read of the store for one host."""
+    state, proof, image, digest, quarantine = memories.hosts.get(host) or (State.enrolled, Proof.unproven, *(None,) * 3)
+    seconds = memories.seconds.get(host)
+    return Memory(
+        state=State(state),
+        proof=Proof(proof),
+        image=image,
+        digest=digest,
+        quarantined=msgspec.json.decode(quarantine)["reason"] if quarantine else "",
+        seconds=msgspec.json.decode(seconds) if seconds else {},
     )
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from metalimmu import log
 from metalimmu.errors import GuardRefused, ImageRevoked, LeaseHeld, MetalimmuError, StoreError
 from metalimmu.plan import outcomes, waves
-from metalimmu.plan.guards import Rules, Standing, World
+from metalimmu.plan.guards import Rules, World
 from metalimmu.plan.waves import Finish, RollBack, Rollout, RolloutState, Row, RowState, Start, Stop, Wait
 from metalimmu.service.guarding import act as act_of
 from metalimmu.service.runs import record_of
 from metalimmu.store.ids import attempt_id
+from metalimmu.store.records import HealthRecord, Quarantine
 from metalimmu.store.rollout_records import Place
 
 if TYPE_CHECKING:
@@ -28,12 +30,13 @@ if TYPE_CHECKING:
     from metalimmu.store.protocol import Store
     from metalimmu.store.protocol_rollouts import Guarding
     from metalimmu.store.records import RunRecord
-    from metalimmu.store.rollout_records import RolloutHost, RolloutRecord
+    from metalimmu.store.rollout_records import RolloutHost, RolloutRecord, Scene
 
 logger = log.get("rollouts")
 
 ACTIVE = (RolloutState.running, RolloutState.paused, RolloutState.cancelling)
 _LATER = 5.0  # seconds before a host is tried again that another run has
+_LOOKS = (1.0, 60.0)  # seconds between looks at a host in its soak: a tenth of it, within these
 _JUMP = 30.0  # seconds by which a clock may differ from the time that passed
 
 
@@ -54,6 +57,18 @@ class Around(Protocol):
     def admitted(self, run: RunRecord, plan: Plan) -> None:
         """A host's run was queued."""
         ...
+
+    def unwell(self, host: str) -> str:
+        """Look once at a host that must stay well; why it is not. Raises MetalimmuError."""
+        ...
+
+
+@dataclass
+class _Watched:
+    """A host in its soak."""
+
+    due: float
+    bad: int = 0  # looks in a row
 
 
 class Driver:
@@ -78,6 +93,7 @@ class Driver:
         self._clock = clock
         self._monotonic = monotonic
         self._planning: dict[tuple[str, str], Future[None]] = {}
+        self._watched: dict[tuple[str, str], _Watched] = {}
         self._moment = (clock(), monotonic())
 
     def tick(self) -> bool:
@@ -103,10 +119,10 @@ class Driver:
                 future.result()
 
     def _one(self, record: RolloutRecord, jump: float) -> bool:
-        rows, standing = self._settled(record, jump)
-        world = World(rules=self._guards.rules(), standing=standing)
-        acts = waves.decide(_as_plan(record, rows), world, self._clock())
-        by_name = {r.host: r for r in rows}
+        scene = self._settled(record, jump)
+        world = World(rules=self._guards.rules(), standing=scene.standing)
+        acts = waves.decide(_as_plan(record, scene), world, self._clock())
+        by_name = {r.host: r for r in scene.rows}
         changed = False
         for one in acts:
             match one:
@@ -118,36 +134,64 @@ class Driver:
                     if record.reason != reason:
                         self._store.rollouts.set(record.id, reason=reason)
                 case Stop(reason=reason):
-                    self._end(record, rows, RolloutState.stopped, reason)
+                    self._end(record, scene.rows, RolloutState.stopped, reason)
                     changed = True
                 case Finish(state=state, reason=reason):
-                    self._end(record, rows, state, reason)
+                    self._end(record, scene.rows, state, reason)
                     changed = True
         return changed
 
-    def _settled(self, record: RolloutRecord, jump: float) -> tuple[list[RolloutHost], Standing]:
-        """Its hosts, after what has ended was taken in."""
-        rows, ended, standing = self._store.rollouts.scene(record.id)
+    def _settled(self, record: RolloutRecord, jump: float) -> Scene:
+        """Where it stands, after what has ended was taken in."""
+        scene = self._store.rollouts.scene(record.id)
         now = self._clock()
         cancelling = record.state is RolloutState.cancelling
         changes: dict[str, dict[str, Any]] = {}
-        for row in rows:
+        for row in scene.rows:
             found: Mapping[str, Any] = {}
-            if row.host in ended:
-                found = outcomes.ended(row.state, ended[row.host], row.soak, row.reason, now, cancelling=cancelling)
+            if ending := scene.ended.get(row.host):
+                found = outcomes.ended(row.state, ending, row.soak, row.reason, now, cancelling=cancelling)
             elif row.state is RowState.soaking:
-                found = outcomes.soaked(row.host, row.after + jump, standing, now)
+                if row.host not in scene.standing.changing:  # else another run has it, and will say what it is
+                    self._watch(record, row)
+                found = outcomes.soaked(row.host, row.after + jump, scene.standing, now)
             if jump and row.after and "after" not in found:
                 found = {**found, "after": row.after + jump}
             if found:
                 changes[row.host] = dict(found)
         if not changes:
-            return rows, standing
+            return scene
         self._store.rollouts.set_hosts(record.id, changes)
         for host, fields in changes.items():
             if "state" in fields:
                 logger.info("%s: %s %s %s", record.id, host, fields["state"], fields.get("reason", ""))
-        return self._store.rollouts.scene(record.id)[0], standing
+        return self._store.rollouts.scene(record.id)
+
+    def _watch(self, record: RolloutRecord, row: RolloutHost) -> None:
+        """A soak is not only time that passes: health is looked at again and again."""
+        key = (record.id, row.host)
+        seen = self._watched.setdefault(key, _Watched(self._monotonic()))
+        if key not in self._planning and self._monotonic() >= seen.due:
+            seen.due = self._monotonic() + min(_LOOKS[1], max(_LOOKS[0], row.soak / 10))
+            self._planning[key] = self._workers.submit(self._look, row, seen)
+
+    def _look(self, row: RolloutHost, seen: _Watched) -> None:
+        """In a worker's thread. One bad look may be chance; the second in a row is not. Raises StoreError."""
+        try:
+            why = self._around.unwell(row.host)
+        except StoreError:
+            raise
+        except MetalimmuError as exc:
+            why = exc.message
+        seen.bad = seen.bad + 1 if why else 0
+        lease = self._store.lease(row.host)
+        if seen.bad < 2 or (lease is not None and lease.run is not None):  # whoever has it says what it is
+            return
+        now = self._clock()
+        quarantine = Quarantine(reason=f"soak: {why}", since=now, run=row.run)
+        health = HealthRecord(word="unhealthy", why=why, at=now, run=row.run or "")
+        self._store.update_host(row.host, quarantine=quarantine, health=health)
+        self._store.add_event(row.host, "quarantine", f"{row.host} did not stay well: {why}", run=row.run or "")
 
     def _begin(self, record: RolloutRecord, row: RolloutHost, *, back: bool) -> bool:
         key = (record.id, row.host)
@@ -173,8 +217,14 @@ class Driver:
         except GuardRefused as exc:  # the world has changed since it was asked: `decide` sees that too
             self._set(record, row, after=self._clock() + _LATER, reason=row.reason if back else exc.message)
         except MetalimmuError as exc:
-            why = f"{row.reason}; going back failed: {exc.message}" if back else exc.message
-            self._set(record, row, state=RowState.failed, reason=why, **({"before_image": None} if back else {}))
+            self._failed(record, row, exc.message, back=back)
+        except Exception as exc:
+            logger.exception("%s: planning %s", record.id, row.host)
+            self._failed(record, row, f"a fault in metalimmu: {type(exc).__name__}: {exc}", back=back)
+
+    def _failed(self, record: RolloutRecord, row: RolloutHost, why: str, *, back: bool) -> None:
+        reason = f"{row.reason}; going back failed: {why}" if back else why
+        self._set(record, row, state=RowState.failed, reason=reason, **({"before_image": None} if back else {}))
 
     def _admit(self, record: RolloutRecord, row: RolloutHost, plan: Plan, *, back: bool) -> None:
         attempt = row.attempt + 1
@@ -197,7 +247,7 @@ class Driver:
 
     def _already(self, record: RolloutRecord, row: RolloutHost, plan: Plan, *, back: bool) -> None:
         if back:
-            self._set(record, row, state=RowState.rolled_back)
+            self._set(record, row, state=RowState.rolled_back, reason=f"{row.reason}; it still is what it was")
         else:
             self._set(record, row, state=RowState.done, reason=plan.why)
 
@@ -229,7 +279,7 @@ def _max_failures(record: RolloutRecord) -> int:
     return max(1, int(record.options.get("max_failures", 1)))
 
 
-def _as_plan(record: RolloutRecord, rows: Sequence[RolloutHost]) -> Rollout:
+def _as_plan(record: RolloutRecord, scene: Scene) -> Rollout:
     options = record.options
     return Rollout(
         id=record.id,
@@ -242,12 +292,13 @@ def _as_plan(record: RolloutRecord, rows: Sequence[RolloutHost]) -> Rollout:
                 state=r.state,
                 after=r.after,
                 returns=r.attempt > 0 and r.before_image is not None and r.before_digest != r.digest,
-                forgiven=r.forgiven,
             )
-            for r in rows
+            for r in scene.rows
         ),
+        forgiven=scene.forgiven,
         max_failures=_max_failures(record),
         auto_rollback=bool(options.get("auto_rollback")),
         allow_same_domain=bool(options.get("allow_same_domain")),
         allow_protected=bool(options.get("allow_protected") and options.get("reason")),
+        approved=len(options.get("approved_by", ())),
     )

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from metalimmu.desired.units import seconds, share
-from metalimmu.errors import GuardRefused, ImageError, MetalimmuError, UsageError
+from metalimmu.errors import GuardRefused, MetalimmuError, UsageError
 from metalimmu.plan import waves
 from metalimmu.plan.guards import Guard, Refusal
 from metalimmu.plan.waves import HALTED, Member, RolloutState, RowState
-from metalimmu.service.brownfield.many import Logins, each
+from metalimmu.service.brownfield.many import Logins, each, one_by_one
 from metalimmu.service.guarding import Guards, act, refused
-from metalimmu.service.planning import plan_host, rollback_image
-from metalimmu.service.runs import announce, pin_image, who
+from metalimmu.service.planning import Planner, rollback_image
+from metalimmu.service.runs import pin_image, who
 from metalimmu.store.ids import rollout_id
 from metalimmu.store.records import RunStatus
 from metalimmu.store.rollout_records import RolloutHost, RolloutRecord
 
 if TYPE_CHECKING:
+    from metalimmu.plan.saved import HostPlan
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
     from metalimmu.store.records import RunRecord
 
 PREFIX = "o-"  # of ids of rollouts
-PLANNERS = 16  # hosts that are looked at together; the budget of the BMCs holds beside that
+PLANNERS = 8  # hosts that are looked at together, and logins that may be refused; the BMCs' budget holds beside that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +37,13 @@ class Proposal:
 
     host: str
     plan: Plan | None = None
+    planned: HostPlan | None = None  # the same, with what a saved plan keeps beside it
     error: str = ""  # it could not be planned
     hint: str = ""
     refusals: tuple[Refusal, ...] = ()
     pool: str = ""
     wave: int = 0  # 0: nothing is done
+    soak: float = 0.0  # seconds, after its wave
 
     @property
     def nothing(self) -> bool:
@@ -64,22 +68,26 @@ def propose(
     force: bool = False,
     batch: str | int | None = None,
     options: Mapping[str, Any] | None = None,
+    images: Mapping[str, str] | None = None,
+    planner: Planner | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Proposal]:
     """Plan every host, without a write, ask the guards, and put those that go in waves. In the order of the waves.
 
     A host that a guard refuses for now only (others are under way, its window is closed) is not refused here: it waits.
+    `images`: which image each host is to have, instead of `image`.
     """
-    logins = Logins()
+    logins = Logins(PLANNERS)
+    planner = planner or Planner(site)
     site.docs, site.store, site.catalogue, site.budget  # noqa: B018  # opened once, before the threads
 
-    def plan(host: str) -> Plan:
+    def plan(host: str) -> HostPlan:
         with logins.one():
-            wanted = rollback_image(site, host) if verb == "rollback" else image
-            return plan_host(site, host, image=wanted, verb=verb, force=force)
+            wanted = images[host] if images else rollback_image(site, host) if verb == "rollback" else image
+            return planner.plan(host, image=wanted, verb=verb, force=force)
 
-    found: dict[str, Plan | MetalimmuError] = {}
-    for host, result in each(hosts, plan, workers=PLANNERS):
+    found: dict[str, HostPlan | MetalimmuError] = {}
+    for host, result in each(hosts, plan, workers=PLANNERS) if planner.asks else one_by_one(hosts, plan):
         found[host] = result
         progress(host)
     guards = Guards(site)
@@ -92,9 +100,18 @@ def propose(
         if isinstance(planned, MetalimmuError):
             proposals.append(Proposal(host=host, error=planned.message, hint=planned.hint, pool=pool))
             continue
-        said = () if planned.nothing else guards.refusals(act(verb, host, options or {}), idle)
+        said = () if planned.plan.nothing else guards.refusals(act(verb, host, options or {}), idle)
         said = tuple(r for r in said if r.guard is not Guard.window)
-        proposals.append(Proposal(host=host, plan=planned, refusals=said, pool=pool))
+        proposals.append(
+            Proposal(
+                host=host,
+                plan=planned.plan,
+                planned=planned,
+                refusals=said,
+                pool=pool,
+                soak=_soak(site, pool, planned.plan),
+            )
+        )
     return in_waves(site, proposals, batch=batch)
 
 
@@ -103,7 +120,8 @@ def in_waves(site: OpenSite, proposals: Sequence[Proposal], *, batch: str | int 
     rules = Guards(site).rules()
     going = {p.host: p for p in proposals if p.goes}
     members = [Member(host=p.host, pool=p.pool, domains=rules.hosts[p.host].domains) for p in going.values()]
-    sizes = {p.pool: _batch(site, p.pool, batch, sum(m.pool == p.pool for m in members)) for p in going.values()}
+    counts = Counter(m.pool for m in members)
+    sizes = {pool: _batch(site, pool, batch, count) for pool, count in counts.items()}
     ordered = [replace(going[host], wave=wave) for host, wave in waves.waves(members, sizes)]
     return [*ordered, *(p for p in proposals if not p.goes)]
 
@@ -124,9 +142,11 @@ def create(
     verb: str = "reimage",
     options: Mapping[str, Any] | None = None,
     plan_digest: str = "",
+    rollout: str = "",
 ) -> RolloutRecord:
     """Queue it for the site's worker. Raises GuardRefused when no host is left, ImageExists.
 
+    `rollout`: its id, where it must be one and the same however often it is asked for.
     `options`: max_failures, auto_rollback, allow_same_domain, allow_protected, reason, force.
     """
     going = [p for p in proposals if p.goes and p.plan is not None]
@@ -139,14 +159,13 @@ def create(
         pin_image(site, plan)
     wanted = {"max_failures": site.docs.site.guards.max_failures, **(options or {})}
     record = RolloutRecord(
-        id=rollout_id(), verb=verb, options=wanted, by=who(), plan_digest=plan_digest, created=time.time()
+        id=rollout or rollout_id(), verb=verb, options=wanted, by=who(), plan_digest=plan_digest, created=time.time()
     )
     rows = [_row(site, record.id, i, p) for i, p in enumerate(proposals)]
     return site.store.rollouts.add(record, rows)
 
 
 def _row(site: OpenSite, rollout: str, seq: int, proposal: Proposal) -> RolloutHost:
-    pool = site.docs.pools.get(proposal.pool)
     plan = proposal.plan
     state, reason = RowState.waiting, ""
     if proposal.refused:
@@ -165,37 +184,16 @@ def _row(site: OpenSite, rollout: str, seq: int, proposal: Proposal) -> RolloutH
         digest=plan.image.digest if plan else "",
         before_image=plan.previous if plan else None,
         before_digest=plan.previous_digest if plan else None,
-        soak=_soak(pool.soak, plan) if pool else 0.0,
+        soak=_soak(site, proposal.pool, plan),
     )
 
 
-def _soak(soak: str, plan: Plan | None) -> float:
-    """Where the run itself soaks, as a step of its own, the rollout need not do it again."""
-    return 0.0 if plan is not None and any(s.name == "soak" for s in plan.steps) else seconds(soak)
-
-
-class SiteAround:
-    """rollout_driver.Around on a real site."""
-
-    def __init__(self, site: OpenSite) -> None:
-        self._site = site
-
-    def plan(self, rollout: RolloutRecord, row: RolloutHost, *, back: bool) -> Plan:
-        """The host as it is now, and the very image that was asked for. Raises MetalimmuError."""
-        image, digest = (row.before_image, row.before_digest) if back else (row.image, row.digest)
-        verb = "rollback" if back else rollout.verb
-        plan = plan_host(
-            self._site, row.host, image=image, verb=verb, force=bool(rollout.options.get("force")) and not back
-        )
-        if digest and plan.image.digest != digest:
-            raise ImageError(
-                f"{image} was {digest[:19]}… when this was asked for, and is {plan.image.digest[:19]}… now",
-                hint="somebody made another image under this name: find out who",
-            )
-        return plan
-
-    def admitted(self, run: RunRecord, plan: Plan) -> None:
-        announce(self._site, run, plan)
+def _soak(site: OpenSite, pool: str, plan: Plan | None) -> float:
+    """Seconds. Where the run itself soaks, as a step of its own, the rollout need not do it again."""
+    known = site.docs.pools.get(pool)
+    if known is None or (plan is not None and any(s.name == "soak" for s in plan.steps)):
+        return 0.0
+    return seconds(known.soak)
 
 
 def find(site: OpenSite, name: str) -> RolloutRecord | None:
@@ -206,9 +204,12 @@ def find(site: OpenSite, name: str) -> RolloutRecord | None:
 def pause(site: OpenSite, rollout: str, reason: str = "") -> RolloutRecord:
     """No host is begun any more; those under way finish."""
     why = f"paused by {who()}" + (f": {reason}" if reason else "")
+    before = site.store.rollouts.get(rollout)
     found = site.store.rollouts.set(rollout, expect=(RolloutState.running,), state=RolloutState.paused, reason=why)
-    if found.state is not RolloutState.paused:
-        raise UsageError(f"rollout {rollout} is {found.state}: there is nothing to pause")
+    if before.state is not RolloutState.running or found.state is not RolloutState.paused:
+        raise UsageError(
+            f"rollout {rollout} is {before.state}: there is nothing to pause", hint=f"`metalimmu run show {rollout}`"
+        )
     return found
 
 

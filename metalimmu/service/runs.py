@@ -39,13 +39,14 @@ def who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None) -> RunRecord:
+def submit(site: OpenSite, plan: Plan, *, options: dict[str, Any] | None = None, run: str = "") -> RunRecord:
     """Queue the plan as a run. Raises GuardRefused; LeaseHeld, naming the run that works on this host.
 
-    `options` that guards know: allow_protected (with a reason), allow_same_domain.
+    `options` that guards know: allow_protected (with a reason), allow_same_domain. `run`: its id, where it must be one and
+    the same however often it is asked for.
     """
     pin_image(site, plan)
-    record = record_of(plan, run_id(), options or {})
+    record = record_of(plan, run or run_id(), options or {})
     guard = Guards(site).inside(act(plan.verb, plan.host, record.options))
     try:
         record = site.store.admit(record, who(), guard=guard)
@@ -169,6 +170,8 @@ def abandon(site: OpenSite, run: str, why: str) -> None:
     """End a run that cannot be executed at all. What its machine carries is not known: quarantine."""
     record = site.store.run(run)
     now = time.time()
+    if site.store.history(record.host, run=run, kind="hook", limit=1):
+        why += "; what its hooks have done was not undone"
     error = ErrorText(
         code="Fault", message=why, hint="please report it with the log of -vv, then reimage the host", at=now
     )

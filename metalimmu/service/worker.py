@@ -16,11 +16,13 @@ from metalimmu import log
 from metalimmu.engine.durable import Engine, Interrupted
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, StoreError
+from metalimmu.service import presence
 from metalimmu.service.aftermath import Aftermath
 from metalimmu.service.fresh import Fresh
 from metalimmu.service.guarding import Guards
+from metalimmu.service.rollout_around import SiteAround
 from metalimmu.service.rollout_driver import ACTIVE, Driver
-from metalimmu.service.rollouts import PLANNERS, SiteAround, halted
+from metalimmu.service.rollouts import PLANNERS, halted
 from metalimmu.service.runs import abandon, who
 from metalimmu.store.records import ErrorText, RunStatus
 from metalimmu.workflows.context import SystemClock, Tools
@@ -49,9 +51,10 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._rollouts: threading.Thread | None = None
         self._aftermath: Aftermath | None = None
+        self._presence: presence.Presence | None = None
         self._engine: Engine | None = None
         self._boot: BootSide | None = None
-        self.failure: StoreError | None = None
+        self.failure: MetalimmuError | None = None
         self.resumed: list[str] = []  # runs of dead workers that this one goes on with
         self.elected = False  # became the site's worker, if only to end while it was starting
 
@@ -98,6 +101,7 @@ class Worker:
         self._boot = boot
         if not self._runs:
             return
+        presence.check(site)
         engine = Engine(site.state / "engine.sqlite", self._execute)
         tools = Tools(
             store=site.store,
@@ -126,6 +130,8 @@ class Worker:
         self._rollouts.start()
         self._aftermath = Aftermath(site, self._stop)
         self._aftermath.start()
+        self._presence = presence.Presence(site, self._stop, self._replaced)
+        self._presence.start()
 
     def _execute(self, run: str, checkpoint: Checkpoint) -> None:
         """Failures of a run are recorded as such, faults of ours too. Only when our own memory fails (store or engine: disk
@@ -148,6 +154,11 @@ class Worker:
         message = exc.message if isinstance(exc, MetalimmuError) else f"{type(exc).__name__}: {exc}"
         hint = f"check the disk space of {self._site.state}; the machine waits: `metalimmu run resume {run or 'RUN'}` goes on"
         self.failure = self.failure or StoreError(message, hint=hint)
+        self._stop.set()
+
+    def _replaced(self, exc: MetalimmuError) -> None:
+        """Another controller has this site: no act more."""
+        self.failure = self.failure or exc
         self._stop.set()
 
     def check(self) -> None:
@@ -176,7 +187,9 @@ class Worker:
         while engine is not None and not self._stop.wait(_PICK_UP):
             try:
                 store.heartbeat(engine.executor, pid=os.getpid(), hostname=socket.gethostname())
-                for record in store.runs(status=RunStatus.queued, limit=1000):
+                queued = store.runs(status=RunStatus.queued, limit=1000)
+                started &= {record.id for record in queued}  # left for a person meanwhile, it may be queued again
+                for record in queued:
                     if record.id not in started:
                         started.add(record.id)
                         engine.start(record.id)
@@ -208,8 +221,9 @@ class Worker:
         for thread in (self._thread, self._rollouts):
             if thread is not None:
                 thread.join(timeout=5)
-        if self._aftermath is not None:
-            self._aftermath.join()
+        for watcher in (self._aftermath, self._presence):
+            if watcher is not None:
+                watcher.join()
         if self._engine is not None:
             self._engine.stop()
             self._engine = None

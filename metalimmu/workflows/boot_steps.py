@@ -10,6 +10,7 @@ from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
 ASKING = "asking for a reset"
+LOST = "its new system reports; what its agent said was heard by the controller whose memory is lost"
 _UNSURE = 30.0  # seconds to wait for a sign of a reset that may or may not have been taken
 
 
@@ -19,6 +20,7 @@ class Preflight(Step):
     name = "preflight"
 
     def observe(self, c: Context) -> Evidence | None:
+        c.guard("begin")
         identity = c.bmc.identity()
         planned = c.plan.identity
         expected = c.spec.serial or planned.serial
@@ -31,6 +33,8 @@ class Preflight(Step):
         missing = c.tools.images.missing(c.plan.image.digest)
         if missing:
             raise ImageCorrupt(f"{c.plan.image.ref}: {len(missing)} chunks are missing, first {missing[0]}")
+        c.tools.calls.ready(c.spec)
+        c.tools.deployments.rehearse(c.run, c.plan)
         power = c.bmc.power_state()
         return {
             "summary": f"{identity.manufacturer} {identity.model} {identity.serial}".strip(),
@@ -66,7 +70,7 @@ class Insert(Step):
     again = 0.4
 
     def observe(self, c: Context) -> Evidence | None:
-        if _checked_in(c):
+        if _booted(c):
             return {"summary": "the machine has booted the media already"}
         slot = c.slot()
         if not _ours(c, slot.image) or slot.inserted is False:
@@ -74,6 +78,8 @@ class Insert(Step):
         return {"summary": f"in {slot.id}", "slot": slot.uri}
 
     def act(self, c: Context) -> None:
+        if not c.sent():  # hooks may have taken their time; from here on a machine is brought to its end
+            c.guard("begin")
         slot = c.slot()
         if slot.inserted or slot.image:
             c.bmc.eject_media(slot)
@@ -95,7 +101,7 @@ class Override(Step):
     again = 0.4
 
     def observe(self, c: Context) -> Evidence | None:
-        if _checked_in(c):
+        if _booted(c):
             return {"summary": "the machine has booted the media already"}
         if c.deployed().intent and not c.notes.get("override"):
             return {"summary": "set; the machine was started"}
@@ -133,7 +139,7 @@ class PowerUp(Step):
 
     def observe(self, c: Context) -> Evidence | None:
         d = c.deployed()
-        if d.check_in is not None:
+        if _booted(c):
             return {"summary": "the machine has booted already"}
         if not d.intent:
             return None  # bytes alone say nothing: BMCs read the media when it is inserted
@@ -146,6 +152,8 @@ class PowerUp(Step):
 
     def act(self, c: Context) -> None:
         d = c.deployed()
+        if not d.intent:
+            c.guard("power")
         if d.intent != ASKING or c.tools.clock.now() - (d.intent_at or 0.0) > _UNSURE * c.tools.pace:
             restart(c)
 
@@ -174,7 +182,7 @@ class CheckIn(Step):
         raise_failure(c)
         d = c.deployed()
         if d.check_in is None:
-            return None
+            return {"summary": LOST} if c.outlived(d) else None
         machine = d.check_in.identity
         return {
             "summary": f"{machine.serial} checked in",
@@ -208,9 +216,10 @@ def _ours(c: Context, image: str | None) -> bool:
     return bool(image) and c.tools.media.is_media_of(c.run, str(image))
 
 
-def _checked_in(c: Context) -> bool:
+def _booted(c: Context) -> bool:
+    """From the media; or, while our memory was lost, even from its disk."""
     d = c.deployment()
-    return d is not None and d.check_in is not None
+    return d is not None and (d.check_in is not None or c.outlived(d))
 
 
 def enabled_for(now: BootOverride) -> BootEnabled:
@@ -250,7 +259,8 @@ def restart(c: Context) -> None:
     """On, or a reset of what runs: it is replaced anyway."""
     state = c.bmc.power_state()
     action = PowerAction.on if state is PowerState.off else PowerAction.force_restart
-    c.tools.store.update_host(c.host, proof=Proof.unproven)  # from here on nobody may believe what was proven before
+    # From here on nobody may believe what was proven before.
+    c.tools.store.update_host(c.host, proof=Proof.unproven, health=None)
     c.tools.store.update_deployment(c.run, intent=ASKING, intent_at=c.tools.clock.now())
     c.bmc.set_power(action)
     c.tools.store.update_deployment(c.run, intent=f"{action} asked")

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from metalimmu.desired.types import HostSpec
     from metalimmu.observed.types import MediaSlot, WriteRequest
     from metalimmu.plan.types import Plan
+    from metalimmu.store.facts import Restored
     from metalimmu.store.protocol import Store
-    from metalimmu.store.records import DeploymentRecord
+    from metalimmu.store.records import DeploymentRecord, RunRecord
+    from metalimmu.workflows.calls import Calls
 
 logger = log.get("workflows")
 
@@ -73,6 +75,10 @@ class Images(Protocol):
 class Deployments(Protocol):
     """Makes the record that the boot service answers from."""
 
+    def rehearse(self, run: str, plan: Plan) -> None:
+        """Raises what `create` would raise: a secret of the run-time config cannot be read, …"""
+        ...
+
     def create(self, run: str, plan: Plan, fence: int) -> None: ...
 
 
@@ -82,6 +88,18 @@ class Outside(Protocol):
     def ask(self, spec: HostSpec) -> dict[str, str] | None:
         """os-release and what else was asked, by SSH; None while there is no answer."""
         ...
+
+
+class Guarded(Protocol):
+    """The site's guards. Raises GuardRefused."""
+
+    def __call__(self, run: RunRecord, stage: str) -> None:
+        """`stage`: begin | power, of plan.guards.Stage."""
+        ...
+
+
+def unguarded(run: RunRecord, stage: str) -> None:
+    """For workflows that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +112,12 @@ class Tools:
     images: Images
     deployments: Deployments
     outside: Outside
+    calls: Calls
     clock: Clock
     stop: Event
     worker: str
     pace: float = 1.0  # scales pauses between looks at a BMC; tests and the lab look more often
+    guard: Guarded = unguarded
 
 
 @dataclass
@@ -110,6 +130,7 @@ class Context:
     _bmc: Bmc | None = None
     _sent: list[WriteRequest] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)  # evidence that a step gathers while it works
+    restored: Restored | None = None  # the controller's loss that this run outlived: see aftermath
 
     @property
     def spec(self) -> HostSpec:
@@ -154,6 +175,12 @@ class Context:
         except NotFound:
             return None
 
+    def outlived(self, d: DeploymentRecord) -> bool:
+        """Did the machine get to its new system under a controller whose memory is lost? That system's report carries the
+        proof token, which the agent writes to the disk only after it has read the whole image back.
+        """
+        return self.restored is not None and d.report is None and d.system_ok
+
     def deployed(self) -> DeploymentRecord:
         return self.tools.store.deployment(self.run)
 
@@ -165,8 +192,17 @@ class Context:
         """Raises Interrupted when the worker stops, Cancelled when somebody said so."""
         if self.tools.stop.is_set():
             raise Interrupted
+        d = self.deployment()
+        if d is not None and d.superseded is not None and d.superseded > self.fence:
+            from metalimmu.workflows.aftermath import leave_superseded
+
+            leave_superseded(self, d.superseded)
         if self.tools.store.run(self.run).cancel_requested:
             raise Cancelled(f"run {self.run} was cancelled")
+
+    def guard(self, stage: str) -> None:
+        """Guards count what is at the time of each act, so they are asked again. Raises GuardRefused."""
+        self.tools.guard(self.tools.store.run(self.run), stage)
 
     def quiet(self) -> float:
         """Seconds since the machine was started, was heard, or read its media, as far as we were there to hear."""

@@ -7,14 +7,26 @@ from typing import Any
 
 from metalimmu.errors import ReadBackDiffers, StepTimeout
 from metalimmu.lifecycle import Proof, State, move
-from metalimmu.observed.types import BootTarget
+from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.wire.messages import Report, SystemReport
-from metalimmu.workflows.boot_steps import clear_override, eject, media_is_out, raise_failure, tend_boot
+from metalimmu.workflows.boot_steps import LOST, clear_override, eject, media_is_out, raise_failure, tend_boot
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
+_ASKING = 60.0  # seconds: agents that wait ask every ten
 
-class Write(Step):
+
+class _OnDisk(Step):
+    """What the agent does, when it is its turn."""
+
+    def held(self, c: Context) -> bool:
+        return waits_its_turn(c)
+
+    def tend(self, c: Context) -> None:
+        _watch(c)
+
+
+class Write(_OnDisk):
     """The agent works; we watch that it does, and start the machine again where it fell silent."""
 
     name = "write"
@@ -24,18 +36,17 @@ class Write(Step):
         raise_failure(c)
         d = c.deployed()
         phase = d.progress.phase if d.progress else ""
+        if c.outlived(d):
+            return {"summary": LOST}
         if d.report is None and phase not in ("read-back", "config", "wait"):
             return None
         return {"summary": f"{d.chunk_bytes / 1e6:.1f} MB fetched", "bytes": d.chunk_bytes}
-
-    def tend(self, c: Context) -> None:
-        _watch(c)
 
     def hint(self) -> str:
         return "look at the machine's console and its disk"
 
 
-class Verify(Step):
+class Verify(_OnDisk):
     name = "verify"
     wakes = True
 
@@ -43,18 +54,15 @@ class Verify(Step):
         raise_failure(c)
         d = c.deployed()
         if d.report is None:
-            return None
+            return {"summary": LOST} if c.outlived(d) else None
         if d.report.digest != c.plan.image.digest or not d.read_back_ok:
             raise ReadBackDiffers(
                 f"the disk reads back as {d.report.read_back[:16]}…, which is not {c.plan.image.ref} ({c.plan.image.digest[:19]}…)"
             )
         return {"summary": _written(d.report), "report": asdict(d.report)}
 
-    def tend(self, c: Context) -> None:
-        _watch(c)
 
-
-class Configure(Step):
+class Configure(_OnDisk):
     name = "config"
     wakes = True
 
@@ -62,7 +70,7 @@ class Configure(Step):
         raise_failure(c)
         d = c.deployed()
         if d.report is None:
-            return None
+            return {"summary": LOST, "digest": d.config_digest} if c.outlived(d) else None
         if d.report.config_digest != d.config_digest:
             raise ReadBackDiffers(
                 f"run-time config on the disk is {d.report.config_digest}, should be {d.config_digest}"
@@ -72,9 +80,6 @@ class Configure(Step):
             "digest": d.config_digest,
             "efi_entries": d.report.efi_entries,
         }
-
-    def tend(self, c: Context) -> None:
-        _watch(c)
 
 
 class Eject(Step):
@@ -143,7 +148,7 @@ class SystemReports(Step):
 
 
 class Prove(Step):
-    """All evidence once more, in one place; only then active and proven."""
+    """All evidence once more, in one place; only then active and proven. Where health is checked, active comes after."""
 
     name = "prove"
 
@@ -156,7 +161,7 @@ class Prove(Step):
         keep = record.digest in (None, c.plan.image.digest)  # None: an attempt before this one has destroyed it
         c.tools.store.update_host(
             c.host,
-            state=move(record.state, State.active),
+            state=record.state if c.spec.health else move(record.state, State.active),
             proof=Proof.proven if proven else Proof.unproven,
             proof_evidence=evidence,
             proven_at=c.tools.clock.now() if proven else None,
@@ -167,6 +172,9 @@ class Prove(Step):
             previous_digest=record.previous_digest if keep else record.digest,
             quarantine=None,
             error=None,
+            power=PowerState.on,
+            power_at=c.tools.clock.now(),
+            settles=None,
         )
         c.tools.store.update_deployment(c.run, ended=c.tools.clock.now())
         word = "proven" if proven else "active, unproven (the role asks for no proof)"
@@ -198,6 +206,7 @@ def _evidence(c: Context) -> dict[str, Any]:
         "override_cleared": True,
         "media_bytes": d.media_bytes,
         "chunk_bytes": d.chunk_bytes,
+        **({"read_back_by": LOST} if c.outlived(d) else {}),
     }
 
 
@@ -229,11 +238,21 @@ def _says(system: SystemReport) -> str:
     return f"{system.image_id or '?'}@{system.image_version or '?'} on {system.serial or 'no serial'}"
 
 
+def waits_its_turn(c: Context) -> bool:
+    """Its agent was told to wait, and still asks. One that has fallen silent is treated as any other."""
+    return c.deployed().queued is not None and c.quiet() < _ASKING
+
+
 def _watch(c: Context) -> None:
     """Silence: first start the machine again (it may have lost power), then give up at the site's limit.
 
     A machine that was started and has not written since is in POST: it has as long as for its first check-in.
     """
+    if waits_its_turn(c):
+        if not c.notes.get("waited"):
+            c.notes["waited"] = True
+            c.event("waits", f"{c.host} waits for its turn to write: as many agents do as boot.agents allows")
+        return
     d = c.deployed()
     booting = (d.intent_at or 0.0) > (d.progressed or 0.0)  # reading its media it is heard, and does not write yet
     stall = c.spec.limits["stall"]

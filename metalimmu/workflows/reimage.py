@@ -6,6 +6,7 @@ that was under way looks first at what is so already.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from metalimmu import log
@@ -14,8 +15,8 @@ from metalimmu.errors import BmcError, LeaseLost, MetalimmuError, StoreError
 from metalimmu.lifecycle import Proof, State, move
 from metalimmu.plan.types import Plan
 from metalimmu.store.records import DeploymentRecord, ErrorText, HostRecord, Outcome, Quarantine, RunStatus
-from metalimmu.workflows import boot_steps, disk_steps
-from metalimmu.workflows.context import Context, Tools
+from metalimmu.workflows import aftermath, boot_steps, disk_steps, health_steps, hook_steps
+from metalimmu.workflows.context import Cancelled, Context, Tools
 from metalimmu.workflows.step import Step, perform
 
 logger = log.get("workflows")
@@ -24,6 +25,7 @@ STEPS: dict[str, type[Step]] = {
     s.name: s
     for s in (
         boot_steps.Preflight,
+        hook_steps.Drain,
         boot_steps.Prepare,
         boot_steps.Insert,
         boot_steps.Override,
@@ -36,6 +38,8 @@ STEPS: dict[str, type[Step]] = {
         disk_steps.Go,
         disk_steps.SystemReports,
         disk_steps.Prove,
+        health_steps.Health,
+        hook_steps.Undrain,
     )
 }
 
@@ -54,14 +58,23 @@ def execute(run: str, checkpoint: Checkpoint, tools: Tools) -> None:
     c = Context(run=run, plan=plan, fence=fence, tools=tools, since=tools.clock.now())
     if c.deployment() is not None:
         tools.store.update_deployment(run, fence=fence)  # from now on the agent listens to us and not to who was before
-    tools.store.set_run(run, status=RunStatus.running, worker=tools.worker, started=record.started or tools.clock.now())
+    begun = record.started or tools.clock.now()
+    tools.store.set_run(run, status=RunStatus.running, worker=tools.worker, started=begun, error=None)
     if record.started:
         c.event("resumed", f"run {run} goes on in {tools.worker}")
     try:
+        _observe_first(c)
         result = _steps(c, checkpoint)
         checkpoint("end", lambda: _end(c, result))
     finally:
         c.drop_bmc()
+
+
+def _observe_first(c: Context) -> None:
+    c.restored = aftermath.since_restore(c)
+    if c.restored is not None:
+        with suppress(Cancelled):  # the first step says so again, and cleans up
+            aftermath.settle(c, c.restored)
 
 
 def _steps(c: Context, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -138,23 +151,31 @@ def _failed(c: Context, result: dict[str, Any]) -> None:
     d = c.deployment()
     touched = d is not None and bool(d.intent)
     written = d is not None and d.check_in is not None and not _refused_before_writing(d)
+    proven = _proven_before(c, step)
     reason = f"{step}: {result['summary']}"
     evidence = {"run": c.run, "step": step, **result.get("evidence", {}), "clean_up": result.get("clean_up", [])}
     record = store.host(c.host)
     state = record.state
     if state is State.deploying:
-        state = move(state, State.active if record.image and not written else State.enrolled)
+        state = move(state, State.active if record.image and not written else State.enrolled)  # unhealthy: not active
     changes: dict[str, Any] = {"state": state, "error": _error(result, now)}
-    if touched:
+    if touched and not proven:
         changes["proof"] = Proof.unproven
+    if touched:
         changes["quarantine"] = Quarantine(reason=reason, since=now, run=c.run, evidence=evidence)
-    if written:
+    if written and not proven:
         changes.update(state=State.enrolled, image=None, digest=None, efi_entries=_labels(record, d))
         if record.image and record.previous_digest != c.plan.image.digest:  # a failed rollback keeps its target
             changes.update(previous_image=record.image, previous_digest=record.digest)
     store.update_host(c.host, **changes)
     kind = "quarantine" if touched else "failed"
     c.event(kind, f"{c.host}: {reason}", evidence=evidence, clean_up=result.get("clean_up", []))
+
+
+def _proven_before(c: Context, step: str) -> bool:
+    """Failed after it was proven: the image on the disk is what it should be, whatever its health."""
+    names = [s.name for s in c.plan.steps]
+    return step in names and "prove" in names[: names.index(step)]
 
 
 _BEFORE_WRITING = frozenset({"DiskSelectionError", "DiskUnsuitable", "ForeignSignature", "IdentityMismatch"})
@@ -173,4 +194,5 @@ def _labels(record: HostRecord, d: DeploymentRecord | None) -> tuple[str, ...]:
 
 def _error(result: dict[str, Any], now: float) -> ErrorText:
     error = result.get("error", {})
-    return ErrorText(code=error.get("code", ""), message=error.get("message", ""), hint=error.get("hint", ""), at=now)
+    message = "; ".join([error.get("message", ""), *result.get("clean_up", [])])
+    return ErrorText(code=error.get("code", ""), message=message, hint=error.get("hint", ""), at=now)

@@ -32,6 +32,10 @@ class Step:
     def tend(self, c: Context) -> None:
         """While waiting: look at what may have been lost behind our back."""
 
+    def held(self, c: Context) -> bool:  # noqa: ARG002
+        """Does it wait for its turn? That time does not count."""
+        return False
+
     def undo(self, c: Context) -> None:
         """Put back what this step has changed; asked after a failure."""
 
@@ -86,9 +90,13 @@ def _until(step: Step, c: Context, limit: float) -> tuple[str, Evidence]:
     acted_at: float | None = None
     away_since: float | None = None
     error: BmcError | None = None
+    looked = clock.monotonic()
     while True:
         c.check()
         now = clock.monotonic()
+        if step.held(c):
+            deadline += now - looked
+        looked = now
         try:
             evidence = step.observe(c)
             if evidence is not None:
