@@ -28,6 +28,7 @@ RESULTS = ROOT / "results"
 MODULES = (
     "cli_start",
     "site_load",
+    "plan_many",
     "image_store",
     "fakes_100",
     "scan_store",

@@ -20,7 +20,9 @@ _SHOWN = 10  # lines of a list
 @click.command()
 @site_option
 @click.argument("file", metavar="[FILE]", required=False)
-@click.option("--to", metavar="URL", help="Instead of FILE: s3://BUCKET/PREFIX or file:///DIR; each backup by its time.")
+@click.option(
+    "--to", metavar="URL", help="Instead of FILE: s3://BUCKET/PREFIX or file:///DIR; each backup by its time."
+)
 @click.option("--every", metavar="TIME", help="Again and again, as 1h; until Ctrl-C.")
 @click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Remove all but the newest N at the URL.")
 @click.option(

@@ -22,6 +22,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metalimmu.engine import versions
 from metalimmu.errors import StoreError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Engine:
         for name in ("dbos", "dbos.dbos"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what it knows of an error, its exception says too
         self._database.parent.mkdir(parents=True, exist_ok=True)
+        versions.check(self._database)
         _create(self._database)
         self._dbos = DBOS(
             config={

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable
 
 from metalimmu.plan.waves import ENDED
 from metalimmu.store.database import Database
@@ -29,8 +26,8 @@ class SqlitePlans:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def keep(self, record: PlanRecord, hosts: Mapping[str, dict[str, Any]]) -> PlanRecord:
-        rows = [(record.digest, name, zlib.compress(msgspec.json.encode(plan), 1)) for name, plan in hosts.items()]
+    def keep(self, record: PlanRecord, hosts: Iterable[tuple[str, bytes]]) -> PlanRecord:
+        rows = [(record.digest, name, zlib.compress(plan, 1)) for name, plan in hosts]
         with self._db.write() as conn:
             conn.execute(_OVER)
             if PLANS.insert(conn, record):
@@ -41,11 +38,11 @@ class SqlitePlans:
         with self._db.read() as conn:
             return PLANS.get(conn, digest)
 
-    def of_host(self, digest: str, host: str) -> dict[str, Any] | None:
+    def of_host(self, digest: str, host: str) -> bytes | None:
         with self._db.read() as conn:
             sql = "SELECT plan FROM saved_plan_hosts WHERE digest = ? AND host = ?"
             row = conn.execute(sql, (digest, host)).fetchone()
-        return None if row is None else msgspec.json.decode(zlib.decompress(row[0]), type=dict[str, Any])
+        return None if row is None else zlib.decompress(row[0])
 
     def memories(self, look: str) -> Memories:
         with self._db.read() as conn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from metalimmu.store.records import Record
@@ -39,15 +39,15 @@ class Memories:
 
 
 class PlanStore(Protocol):
-    def keep(self, record: PlanRecord, hosts: Mapping[str, dict[str, Any]]) -> PlanRecord:
-        """`hosts`: each one's plan, as the run will have it. A second one of the same digest returns what is there.
+    def keep(self, record: PlanRecord, hosts: Iterable[tuple[str, bytes]]) -> PlanRecord:
+        """`hosts`: name and plan, as JSON. A second one of the same digest returns what is there.
         Plans of hosts are dropped when the rollout that carries them out has ended: runs have their own.
         """
         ...
 
     def get(self, digest: str) -> PlanRecord | None: ...
 
-    def of_host(self, digest: str, host: str) -> dict[str, Any] | None: ...
+    def of_host(self, digest: str, host: str) -> bytes | None: ...
 
     def memories(self, look: str) -> Memories:
         """`look`: the kind of observation that has what BMCs said for a plan."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, TypeVar
 
 from metalimmu.observed.snapshot import Value
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.store import scan_findings, scan_hosts, scan_values
 from metalimmu.store.scan_memory import SqliteScanMemory
 from metalimmu.store.scan_records import (
@@ -146,7 +146,7 @@ class SqliteScanReads(SqliteScanMemory):
                 return [((r.fixed_at or 0.0, id_), r) for id_, r in found]
 
         for record in _paged(page, (since, -1)):
-            if record.finding.word in scan_findings.DRIFT and (wanted is None or record.host in wanted):
+            if record.finding.word in DRIFT and (wanted is None or record.host in wanted):
                 yield record
 
     def finding_history(self, host: str, setting: str) -> list[FindingRecord]:
@@ -171,8 +171,8 @@ class SqliteScanReads(SqliteScanMemory):
         counts = ScanCounts()
         with self._db.read() as conn:
             counts.words = dict(conn.execute("SELECT word, count(*) FROM findings GROUP BY word"))
-            marks = ", ".join("?" * len(scan_findings.DRIFT))
-            drift = [str(w) for w in scan_findings.DRIFT]
+            marks = ", ".join("?" * len(DRIFT))
+            drift = [str(w) for w in DRIFT]
             counts.severities = dict(
                 conn.execute(
                     f"SELECT severity, count(*) FROM findings WHERE word IN ({marks}) GROUP BY severity",  # noqa: S608

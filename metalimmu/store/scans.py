@@ -16,7 +16,7 @@ import msgspec
 
 from metalimmu.errors import NotFound
 from metalimmu.observed.types import Reason
-from metalimmu.plan.types import Word
+from metalimmu.plan.types import DRIFT, Word
 from metalimmu.store import scan_findings, scan_hosts, scan_values
 from metalimmu.store.database import Database
 from metalimmu.store.ids import scan_id
@@ -152,7 +152,7 @@ class _Batch:
 def state(scanned: Scanned) -> HostState:
     if not scanned.read:
         return "unknown"
-    if any(f.word in scan_findings.DRIFT for f in scanned.findings):
+    if any(f.word in DRIFT for f in scanned.findings):
         return "drift"
     if scanned.failure is not None:  # its BMC went away in the middle
         return "unknown"
@@ -168,7 +168,7 @@ def _count(counts: ScanCounts, scanned: Scanned) -> None:
         _add(counts.reasons, scanned.failure.code if scanned.failure else "BmcBroken")
     for finding in scanned.findings:
         _add(counts.words, str(finding.word))
-        if finding.word in scan_findings.DRIFT:
+        if finding.word in DRIFT:
             _add(counts.severities, finding.severity)
     counts.requests += scanned.requests
     counts.seconds += scanned.seconds

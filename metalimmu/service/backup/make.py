@@ -188,8 +188,8 @@ def _images(catalogue: Catalogue, folder: Path, parts: _Parts, *, include: bool)
     shas = sorted(catalogue.referenced())
     sizes = {sha: catalogue.chunks.size(sha) for sha in shas} if include else dict(_sizes(catalogue, shas))
     listed = folder / "chunks.txt"
-    with private_file(listed) as file:
-        file.write("".join(f"{sha} {size}\n" for sha, size in sizes.items()).encode())
+    with private_file(listed) as out:
+        out.write("".join(f"{sha} {size}\n" for sha, size in sizes.items()).encode())
     _packed(listed, "chunks.txt.zst", folder, None, parts)
     if include:
         parts.plain += [(f"chunks/{sha[:2]}/{sha}.zst", catalogue.chunk_path(sha)) for sha in shas]

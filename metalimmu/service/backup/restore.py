@@ -10,11 +10,13 @@ What the store says of machines is older than the machines: see store.facts.mark
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
 import shutil
 import socket
 import sqlite3
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -66,7 +68,9 @@ class Secrets:
     identity: Path | None = None  # of age
 
 
-def restore(site: OpenSite, file: IO[bytes], name: str, given: Secrets, *, force: bool = False, hold: bool = False) -> Report:
+def restore(
+    site: OpenSite, file: IO[bytes], name: str, given: Secrets, *, force: bool = False, hold: bool = False
+) -> Report:
     """`file` is read once, from its beginning. `force`: also over a state folder that is there, which is moved aside.
     `hold`: runs that were under way wait for `run resume`.
 
@@ -89,7 +93,9 @@ def restore(site: OpenSite, file: IO[bytes], name: str, given: Secrets, *, force
             report.aside = _swap(staged, state, manifest)
         _documents(site, staged, report)
         _catalogue(site, staged)
-        report.missing_chunks = [sha for sha in listed if sha not in chunks and not site.catalogue.chunk_path(sha).is_file()]
+        report.missing_chunks = [
+            sha for sha in listed if sha not in chunks and not site.catalogue.chunk_path(sha).is_file()
+        ]
         report.missing_ramdisks = _ramdisks(site, staged, manifest)
     logger.info("restored from %s: fences are above %d", name, mark.floor)
     return report
@@ -134,7 +140,7 @@ def _unpack(reader: Reader, manifest: Manifest, staged: Path, key: BackupKey | N
     chunks: set[str] = set()
     for name, info in reader.members():
         if name.startswith("chunks/"):
-            chunks.add(_chunk(reader, info, site, staged))
+            chunks.add(_chunk(reader, info, site))
             continue
         member = expected.get(name)
         if member is None or name in seen:
@@ -148,7 +154,9 @@ def _unpack(reader: Reader, manifest: Manifest, staged: Path, key: BackupKey | N
         seen.add(name)
     missing = [name for name in expected if name not in seen]
     if missing:
-        raise archive.cut_short(reader.name, f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if missing[1:] else ""))
+        raise archive.cut_short(
+            reader.name, f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if missing[1:] else "")
+        )
     if manifest.chunks == "included" and len(chunks) != manifest.counts.get("chunks", 0):
         raise archive.cut_short(reader.name, f"it has {len(chunks)} of {manifest.counts.get('chunks')} chunks")
     return chunks
@@ -169,19 +177,17 @@ def _opened(path: Path, name: str, *, sealed: bool, key: BackupKey | None) -> No
         path.unlink()
 
 
-def _chunk(reader: Reader, info: object, site: OpenSite, staged: Path) -> str:
-    import io
-    import tarfile
+def _chunk(reader: Reader, info: tarfile.TarInfo, site: OpenSite) -> str:
+
+    import zstandard
 
     from metalimmu.wire.manifest import CHUNK
 
-    if not isinstance(info, tarfile.TarInfo) or info.size > 2 * CHUNK:
+    if info.size > 2 * CHUNK:
         raise archive.cut_short(reader.name, "a chunk that is too large")
     sha = Path(info.name).stem
     frame = io.BytesIO()
     reader.copy(info, frame)
-    import zstandard
-
     try:
         data = zstandard.ZstdDecompressor().decompress(frame.getvalue(), max_output_size=CHUNK)
     except zstandard.ZstdError as exc:
@@ -277,7 +283,9 @@ def _swap(staged: Path, state: Path, manifest: Manifest) -> Path | None:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = state.with_name(f"{state.name}.before-{stamp}-{secrets.token_hex(2)}")
     broken_off = (state / RESTORING).exists()
-    (state / RESTORING).write_text(f"a restore of the backup of {manifest.at} by {socket.gethostname()} pid {os.getpid()}\n")
+    (state / RESTORING).write_text(
+        f"a restore of the backup of {manifest.at} by {socket.gethostname()} pid {os.getpid()}\n"
+    )
     members = staged / "members"
     for name in _DATABASES:
         for each in (name, *(name + side for side in _SIDES)):

@@ -1,9 +1,9 @@
-"""Encryption of a backup's private members.
+r"""Encryption of a backup's private members.
 
 One random key per backup encrypts them; that key is wrapped by a passphrase (scrypt, RFC 7914, and ChaCha20-Poly1305,
 RFC 8439) or by age (https://age-encryption.org: its program, so that hardware keys and plugins work too).
 
-A sealed stream is ``MISEAL1\\n``, 16 bytes of salt, and segments of 1 MiB, each ChaCha20-Poly1305 under a key derived
+A sealed stream is ``MISEAL1\n``, 16 bytes of salt, and segments of 1 MiB, each ChaCha20-Poly1305 under a key derived
 (HKDF-SHA256) from backup key, salt and member name, with nonce ``counter (11 bytes) || last (1 byte)`` as in STREAM
 (Hoang, Reyhanitabar, Rogaway, Vizár 2015): segments cannot be left out, exchanged or carried to another member.
 """
@@ -49,20 +49,24 @@ class BackupKey:
         return {"kind": "scrypt", **_SCRYPT, "salt": _text(salt), "nonce": _text(nonce), "wrapped": _text(sealed)}
 
     @classmethod
-    def unwrap(cls, header: dict[str, Any], *, passphrase: str | None = None, identity: Path | None = None) -> BackupKey:
+    def unwrap(
+        cls, header: dict[str, Any], *, passphrase: str | None = None, identity: Path | None = None
+    ) -> BackupKey:
         """Raises SecretError: the wrong passphrase or identity, or none; BackupError for a damaged header."""
         kind = header.get("kind")
         if kind == "age":
             if identity is None:
                 raise SecretError(
-                    "this backup is encrypted to an age key", hint="--age-identity FILE names the file with the secret key"
+                    "this backup is encrypted to an age key",
+                    hint="--age-identity FILE names the file with the secret key",
                 )
             return cls(_age(["-d", "-i", str(identity)], str(header.get("wrapped", "")).encode()))
         if kind != "scrypt":
             raise BackupError(f"the backup is encrypted by {kind!r}, which this program does not know")
         if not passphrase:
             raise SecretError(
-                "this backup is encrypted with a passphrase", hint="--passphrase-ref env:NAME or file:PATH says where it is"
+                "this backup is encrypted with a passphrase",
+                hint="--passphrase-ref env:NAME or file:PATH says where it is",
             )
         return cls(_unwrapped(header, passphrase))
 
@@ -147,7 +151,9 @@ def _age(args: list[str], data: bytes) -> bytes:
     except FileNotFoundError:
         raise ToolError("the program age is not installed", hint="apt-get install age") from None
     except subprocess.TimeoutExpired:
-        raise ToolError("age did not end within two minutes", hint="does its plugin wait for a touch or a PIN?") from None
+        raise ToolError(
+            "age did not end within two minutes", hint="does its plugin wait for a touch or a PIN?"
+        ) from None
     if done.returncode != 0:
         words = log.redact(done.stderr.decode(errors="replace")).strip()
         raise SecretError(f"age failed: {words}", hint="check the recipient or the identity file")

@@ -1,0 +1,1 @@
+"""`metalimmu doctor`: what is wrong around a controller, before a machine finds out."""
