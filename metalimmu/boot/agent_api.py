@@ -11,10 +11,11 @@ from aiohttp import web
 from metalimmu import log
 from metalimmu.boot import answers, rules
 from metalimmu.boot.answers import Refused
+from metalimmu.boot.config_api import ConfigApi
 from metalimmu.boot.desk import Desk
-from metalimmu.boot.ports import Deployment
+from metalimmu.boot.ports import Deployment, Secret
 from metalimmu.boot.rules import Verdict
-from metalimmu.wire.messages import CheckIn, Failure, Progress, Refusal, Report, SystemReport
+from metalimmu.wire.messages import CheckIn, Failure, Progress, Refusal, Report, SystemAnswer, SystemReport
 
 logger = log.get("boot")
 
@@ -24,6 +25,7 @@ class AgentApi:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._config = ConfigApi(desk)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -34,6 +36,8 @@ class AgentApi:
             web.post("/v1/report", self.report),
             web.post("/v1/failure", self.failure),
             web.post("/v1/system", self.system),
+            web.get("/v1/controller", self.controller, allow_head=False),
+            *self._config.routes(),
         ]
 
     def open_routes(self) -> list[web.RouteDef]:
@@ -46,8 +50,20 @@ class AgentApi:
         image = await self._desk.image(d.digest)
         now = self._desk.now()
         d = await self._decide(d, lambda it: rules.check_in(it, said, image.manifest, now))
+        await self._its_turn(d)
         logger.info("%s checked in as %s", d.host, said.identity.serial)
         return answers.message(rules.assignment(d, self._desk.chunk_base(d), now))
+
+    async def _its_turn(self, d: Deployment) -> None:
+        """Raises Refused for an agent that has to wait with its writing; it says so on its console, and asks again."""
+        if d.stage != "write" or d.stop or d.report is not None:
+            return
+        why = self._desk.turns.ask(d.id)
+        now = self._desk.now()
+        if bool(why) is (d.queued is None):
+            await self._change(d, lambda it: rules.queued(it, now, waits=bool(why)))
+        if why:
+            raise Refused(409, Refusal("AgentWaits", f"{d.host} waits for its turn: {why}", "nothing is to be done"))
 
     async def manifest(self, request: web.Request) -> web.StreamResponse:
         d = self._running(await self._deployment(request))
@@ -69,7 +85,14 @@ class AgentApi:
     async def progress(self, request: web.Request) -> web.StreamResponse:
         d = await self._deployment(request)
         said = await answers.body(request, Progress)
-        self._raise(rules.spoken(d, said.boot_id, said.fence))
+        verdict = rules.progressing(d, said)
+        if verdict.changes:
+            await self._change(d, lambda _: verdict.changes)
+        self._raise(verdict)
+        if rules.writes(d, said):
+            self._desk.turns.heard(d.id)
+        else:
+            self._desk.turns.done(d.id)
         kept = rules.progress(said)
         if self._desk.recorder.progress(d.id, kept, rules.log_lines(said), self._desk.now()):
             await self._desk.flush()
@@ -81,25 +104,41 @@ class AgentApi:
         image = await self._desk.image(d.digest)
         now = self._desk.now()
         await self._desk.flush()
-        return await self._orders(await self._decide(d, lambda it: rules.report(it, said, image.manifest, now)))
+        d = await self._decide(d, lambda it: rules.report(it, said, image.manifest, now))
+        self._desk.turns.done(d.id)
+        return await self._orders(d)
 
     async def failure(self, request: web.Request) -> web.StreamResponse:
         d = await self._deployment(request)
         said = await answers.body(request, Failure)
         now = self._desk.now()
         await self._desk.flush()
-        return await self._orders(await self._decide(d, lambda it: rules.failure(it, said, now)))
+        d = await self._decide(d, lambda it: rules.failure(it, said, now))
+        self._desk.turns.done(d.id)
+        return await self._orders(d)
 
     async def system(self, request: web.Request) -> web.StreamResponse:
         d = await self._desk.find("proof", answers.bearer(request))
         if d is None:
+            await self._unknown("proof", request)
             return answers.nothing()
         said = await answers.body(request, SystemReport)
         image = await self._desk.image(d.digest)
         now = self._desk.now()
+        before = d.push
         d = await self._decide(d, lambda it: rules.system(it, said, image.manifest, now))
+        if d.push is not None and before is not None and (d.push.serial, d.push.state) != (before.serial, before.state):
+            await self._desk.call(self._desk.content.settled, d)
         heard = rules.acknowledges(d, said, image.manifest)
-        return answers.message({"acknowledged": heard, "again": round(self._desk.again)})
+        ours = d.system_ok and not rules.another_system(d, said, image.manifest)
+        offer = await self._config.offer(d, said) if ours else None
+        return answers.message(SystemAnswer(heard, round(self._desk.again), offer))
+
+    async def controller(self, request: web.Request) -> web.StreamResponse:
+        """For another controller with this site's key: see service.presence."""
+        if not self._desk.is_controller(answers.bearer(request) or ""):
+            return answers.nothing()
+        return web.json_response(await self._desk.call(self._desk.content.controller))
 
     async def phone_home(self, request: web.Request) -> web.StreamResponse:
         d = await self._desk.find("proof", request.match_info["secret"])
@@ -124,8 +163,24 @@ class AgentApi:
     async def _deployment(self, request: web.Request) -> Deployment:
         found = await self._desk.find("agent", answers.bearer(request))
         if found is None:
+            await self._unknown("agent", request)
             raise web.HTTPNotFound
         return found
+
+    async def _unknown(self, kind: Secret, request: web.Request) -> None:
+        """A token that we once gave, for a deployment that we do not know: the store was restored from a backup that is
+        older. Raises Refused, with words for the machine's console; strangers get none.
+        """
+        deployment = answers.deployment_of(request)
+        if not deployment or not self._desk.made(kind, answers.bearer(request) or "", deployment):
+            return
+        said: SystemReport | CheckIn | None = None
+        if request.path.endswith("/v1/system"):
+            said = await answers.body(request, SystemReport)
+        elif request.path.endswith("/v1/check-in"):
+            said = await answers.body(request, CheckIn)
+        why = await self._desk.call(self._desk.content.unknown, deployment, said)
+        raise Refused(403, Refusal("AgentRefused", why, "`metalimmu host list` on the controller shows this machine"))
 
     def _running(self, d: Deployment) -> Deployment:
         if d.ended is not None:

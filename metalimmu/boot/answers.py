@@ -46,8 +46,19 @@ def unavailable(exc: MetalimmuError) -> web.Response:
 
 
 def bearer(request: web.Request) -> str | None:
+    """The secret of the token, see tokens.SiteKey.token."""
+    return _bearer(request)[0] or None
+
+
+def deployment_of(request: web.Request) -> str:
+    """The deployment that the token names; empty: none. Nothing is believed before the secret was compared."""
+    return _bearer(request)[1]
+
+
+def _bearer(request: web.Request) -> tuple[str, str]:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+    secret, _, deployment = token.strip().partition(".") if scheme.lower() == "bearer" else ("", "", "")
+    return secret, deployment[:200]
 
 
 async def body(request: web.Request, kind: type[T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from metalimmu.boot.changes import Changes
+from metalimmu.boot.limits import Racks, Turns
 from metalimmu.boot.ports import Content, Deployment, Deployments, Images, MediaFile, Secret
 from metalimmu.boot.recorder import Recorder
 from metalimmu.boot.tokens import SiteKey, hashed
@@ -57,6 +59,8 @@ class Desk:
         changes: Changes,
         chunks_url: str,
         again: float = AGAIN,
+        per_rack: float | None = None,
+        agents: int | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.deployments = deployments
@@ -66,12 +70,15 @@ class Desk:
         self.recorder = Recorder(deployments, changes.notify)
         self.again = again
         self.now = clock
+        self.racks = Racks(per_rack)
+        self.turns = Turns(agents)
         self._key = key
         self._chunks_url = chunks_url
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="metalimmu-boot")
         self._found: OrderedDict[tuple[Secret, str], tuple[float, Deployment | None]] = OrderedDict()
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._media: dict[str, _Open] = {}
+        self._rack: OrderedDict[str, str] = OrderedDict()
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
@@ -94,6 +101,13 @@ class Desk:
             return None
         return await self.call(self.deployments.find_deployment, kind, hashed(secret))
 
+    def made(self, kind: Secret, secret: str, deployment: str) -> bool:
+        """Did this site give that secret for that deployment, whether or not we know of it?"""
+        return self._key.made(kind, secret, deployment)
+
+    def is_controller(self, secret: str) -> bool:
+        return hmac.compare_digest(self._key.controller.encode(), secret.encode("utf-8", "surrogateescape"))
+
     async def running(self, kind: Secret, secret: str) -> Deployment | None:
         """One that has not ended, as it was at most a second ago: chunks come by the thousand."""
         key = (kind, hashed(secret))
@@ -105,6 +119,17 @@ class Desk:
             if len(self._found) > _KEPT:
                 self._found.popitem(last=False)
         return found if found is not None and found.ended is None else None
+
+    async def pace(self, deployment: Deployment, size: int) -> None:
+        """Returns when so many bytes of a chunk may leave for the rack of this machine."""
+        if not self.racks.limited:
+            return
+        rack = self._rack.get(deployment.id)
+        if rack is None:
+            rack = self._rack[deployment.id] = await self.call(self.content.rack, deployment)
+            if len(self._rack) > _KEPT:
+                self._rack.popitem(last=False)
+        await self.racks.pace(rack, size)
 
     async def image(self, digest: str) -> Served:
         """Raises ImageError when the catalogue does not have it."""

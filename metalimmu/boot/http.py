@@ -53,8 +53,13 @@ class BootService:
         content: Content,
         changes: Changes | None = None,
         again: float = AGAIN,
+        per_rack: float | None = None,
+        agents: int | None = None,
     ) -> None:
-        """Raises UsageError for addresses that contradict each other."""
+        """`per_rack`: bytes per second; `agents` that write at once; see limits.
+
+        Raises UsageError for addresses that contradict each other.
+        """
         self.changes = changes or Changes()
         self._urls = urls
         self._tls = tls
@@ -67,6 +72,8 @@ class BootService:
             key=key,
             changes=self.changes,
             again=again,
+            per_rack=per_rack,
+            agents=agents,
             chunks_url=(urls.chunks or urls.machines).rstrip("/"),
         )
         self._thread: threading.Thread | None = None

@@ -6,13 +6,15 @@ import asyncio
 import io
 import os
 import re
+from collections.abc import Iterator
 
 from aiohttp import web
 
 from metalimmu import log
 from metalimmu.boot import answers, ranges
 from metalimmu.boot.desk import Desk
-from metalimmu.boot.ports import MediaFile
+from metalimmu.boot.limits import PIECE
+from metalimmu.boot.ports import Deployment, MediaFile
 from metalimmu.boot.ranges import Slice
 
 BLOCK = 256 * 1024  # bytes of media in memory per transfer
@@ -70,7 +72,7 @@ class MediaApi:
             response.content_length = size
             await response.prepare(request)
             if request.method != "HEAD":
-                await self._send_chunk(request, response, d.id, fd, size)
+                await self._send_chunk(request, response, d, fd, size)
         finally:
             os.close(fd)
         return response
@@ -89,25 +91,41 @@ class MediaApi:
             offset += len(data)
 
     async def _send_chunk(
-        self, request: web.Request, response: web.StreamResponse, deployment: str, fd: int, size: int
+        self, request: web.Request, response: web.StreamResponse, d: Deployment, fd: int, size: int
     ) -> None:
-        """By sendfile where the transport can; TLS cannot."""
+        """By sendfile where the transport can; TLS cannot. In small pieces where the rack has a limit."""
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the reader has gone")
+        limited = self._desk.racks.limited
         if transport.get_extra_info("sslcontext") is not None:
             data = memoryview(await self._desk.call(os.pread, fd, size, 0))
-            async with asyncio.timeout(CHUNK_TIME):
-                for start in range(0, size, TLS_BLOCK):
-                    await _write(request, response, data[start : start + TLS_BLOCK])
-                    self._desk.recorder.sent(deployment, chunks=min(TLS_BLOCK, size - start))
+            for start, length in _pieces(size, PIECE if limited else TLS_BLOCK):
+                await self._desk.pace(d, length)
+                async with asyncio.timeout(CHUNK_TIME):
+                    await _write(request, response, data[start : start + length])
+                self._desk.recorder.sent(d.id, chunks=length)
             return
         with io.FileIO(fd, "rb", closefd=False) as file:
-            try:
-                async with asyncio.timeout(CHUNK_TIME):
-                    await asyncio.get_running_loop().sendfile(transport, file, 0, size)
-            finally:  # sendfile moves the file's position over what the socket took, also when it breaks off
-                self._desk.recorder.sent(deployment, chunks=os.lseek(fd, 0, os.SEEK_CUR))
+            for start, length in _pieces(size, PIECE if limited else size):
+                await self._desk.pace(d, length)
+                if transport.is_closing():
+                    raise ConnectionResetError("the reader has gone")
+                await self._sendfile(transport, file, start, length, d.id)
+
+    async def _sendfile(
+        self, transport: asyncio.Transport, file: io.FileIO, start: int, length: int, deployment: str
+    ) -> None:
+        try:
+            async with asyncio.timeout(CHUNK_TIME):
+                await asyncio.get_running_loop().sendfile(transport, file, start, length)
+        finally:  # sendfile moves the file's position over what the socket took, also when it breaks off
+            self._desk.recorder.sent(deployment, chunks=os.lseek(file.fileno(), 0, os.SEEK_CUR) - start)
+
+
+def _pieces(size: int, piece: int) -> Iterator[tuple[int, int]]:
+    """(start, length)"""
+    return ((start, min(piece, size - start)) for start in range(0, size, max(1, piece)))
 
 
 async def _write(request: web.Request, response: web.StreamResponse, data: bytes | memoryview) -> None:

@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from metalimmu.plan.push import Push
 from metalimmu.wire.manifest import Manifest
-from metalimmu.wire.messages import Assignment, CheckIn, Progress, Report, RunTimeConfig
+from metalimmu.wire.messages import (
+    Assignment,
+    CheckIn,
+    ConfigPackage,
+    Failure,
+    Progress,
+    Report,
+    RunTimeConfig,
+    SystemReport,
+)
 
 Secret = Literal["agent", "proof", "media", "chunk"]
 
@@ -47,9 +57,17 @@ class Deployment(Protocol):
     @property
     def report(self) -> Report | None: ...
     @property
+    def failure(self) -> Failure | None: ...
+    @property
     def system_ok(self) -> bool: ...
     @property
     def ended(self) -> float | None: ...
+    @property
+    def host_key(self) -> str: ...
+    @property
+    def push(self) -> Push | None: ...
+    @property
+    def queued(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -109,4 +127,30 @@ class Content(Protocol):
 
     def config(self, deployment: Deployment) -> RunTimeConfig:
         """What goes on the seed, always the same for one deployment. Raises MetalimmuError."""
+        ...
+
+    def package(self, deployment: Deployment) -> ConfigPackage:
+        """What the open push of this deployment brings, with its secrets. Raises MetalimmuError."""
+        ...
+
+    def withheld(self, deployment: Deployment) -> str:
+        """Why the open push is not given to the machine now: a freeze, a run; empty: nothing forbids it."""
+        ...
+
+    def settled(self, deployment: Deployment) -> None:
+        """Its push has ended: for the history."""
+        ...
+
+    def rack(self, deployment: Deployment) -> str:
+        """Of the deployment's host; empty: it says none."""
+        ...
+
+    def controller(self) -> dict[str, Any]:
+        """Which controller of its site this is, for another one: JSON."""
+        ...
+
+    def unknown(self, deployment: str, said: SystemReport | CheckIn | None) -> str:
+        """A machine has shown that it belongs to a deployment of this site which the store does not know. Keeps what it
+        said; returns what it is told.
+        """
         ...

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from metalimmu.boot import config_rules
 from metalimmu.boot.ports import Deployment
 from metalimmu.plan.identity import missing_nics, same_serial, same_uuid
 from metalimmu.wire.manifest import Manifest, read_back_digest
@@ -27,6 +28,8 @@ from metalimmu.wire.messages import (
 
 MAX_LOG_LINES = 200  # of one message
 MAX_LINE = 500  # characters
+
+_LARGEST = 1 << 62  # that a database keeps
 
 _WRITING = ("zero", "write", "read-back", "config")  # phases that leave something on the disk
 
@@ -135,6 +138,30 @@ def spoken(d: Deployment, boot_id: str, fence: int) -> Verdict:
     return Verdict()
 
 
+def progressing(d: Deployment, said: Progress) -> Verdict:
+    """An agent that waits for go has reported. If we do not know its report, it was to a controller whose memory is lost:
+    it is to check in and report again, which costs it nothing.
+    """
+    verdict = spoken(d, said.boot_id, said.fence)
+    unheard = said.phase == "wait" and d.report is None and d.stage == "write"
+    if not verdict.refusal and unheard and not d.stop and not d.go:
+        text = "this controller has not heard the report of what was written"
+        return Verdict(refusal=Refusal("AgentRefused", text, "check in and report again"), status=409)
+    return verdict
+
+
+def queued(d: Deployment, now: float, *, waits: bool) -> dict[str, Any]:
+    """Fields of an agent that has asked whether it may write. Its time begins when it may."""
+    if waits:
+        return {"queued": now} if d.queued is None else {}
+    return {} if d.queued is None else {"queued": None, "progressed": now}
+
+
+def writes(d: Deployment, said: Progress) -> bool:
+    """Does this agent take of the network, or is about to?"""
+    return said.phase != "wait" and not d.stop and d.report is None and d.failure is None
+
+
 def progress(said: Progress) -> Progress:
     """What is kept of it: bounded, and without its log, which goes into the history."""
     return dataclasses.replace(said, phase=clean(said.phase)[:40], log=())
@@ -188,13 +215,16 @@ def system(d: Deployment, said: SystemReport, manifest: Manifest, now: float) ->
     A report that does not match is kept until the right one comes, and never replaces it. A deployment that has ended
     still answers: the unit asks until it has heard the acknowledgement, and again after each boot.
     """
-    why = not_the_system(d, said, manifest)
+    elsewhere = another_system(d, said, manifest)
+    told = {} if elsewhere else config_rules.heard(d, said, now)
+    expected = told.get("config_digest", d.config_digest)
+    why = clean(elsewhere or _another_config(expected, said))
     if d.system_ok:
-        now_seen = {"system_why": clean(why), "system_at": now}
+        now_seen = {**told, "system_why": why, "system_at": now}
         return Verdict(now_seen if why else now_seen | {"system": said})
     if d.ended is not None:
         return _over(d)
-    return Verdict({"system": said, "system_ok": not why, "system_why": clean(why), "system_at": now})
+    return Verdict({**told, "system": said, "system_ok": not why, "system_why": why, "system_at": now})
 
 
 def phoned_home(d: Deployment, instance: str, hostname: str, now: float) -> Verdict:
@@ -217,6 +247,11 @@ def phoned_home(d: Deployment, instance: str, hostname: str, now: float) -> Verd
 
 def not_the_system(d: Deployment, said: SystemReport, manifest: Manifest) -> str:
     """What differs; empty: it is the system that was written."""
+    return another_system(d, said, manifest) or _another_config(d.config_digest, said)
+
+
+def another_system(d: Deployment, said: SystemReport, manifest: Manifest) -> str:
+    """What differs, whatever its config."""
     name, _, version = d.assignment.image.partition("@")
     bound = d.check_in.identity if d.check_in else None
     serial = bound.serial if bound else d.assignment.serial
@@ -231,8 +266,12 @@ def not_the_system(d: Deployment, said: SystemReport, manifest: Manifest) -> str
         return f"its UUID is {said.uuid}, expected {uuid}"
     if not said.boot_id or said.boot_id in d.boot_ids:
         return "its boot id is the ramdisk's, not a new one"
-    if d.config_digest and said.config_digest and said.config_digest != d.config_digest:
-        return f"its run-time config is {said.config_digest}, expected {d.config_digest}"
+    return ""
+
+
+def _another_config(expected: str, said: SystemReport) -> str:
+    if expected and said.config_digest and said.config_digest != expected:
+        return f"its run-time config is {said.config_digest}, expected {expected}"
     return ""
 
 
@@ -266,5 +305,7 @@ def _over(d: Deployment) -> Verdict:
 
 
 def _stale(d: Deployment, fence: int) -> Verdict:
+    """Kept: a controller that was replaced must learn from the machines that it is."""
     text = f"the machine has seen fence {fence}, this controller has {d.fence}"
-    return Verdict(refusal=Refusal("LeaseLost", text, "was the store restored from a backup?"), status=409)
+    refusal = Refusal("LeaseLost", text, "this controller was replaced: one that was restored from its backup goes on")
+    return Verdict({"superseded": min(fence, _LARGEST)}, refusal, 409)

@@ -59,10 +59,23 @@ async def serve(
         await asyncio.gather(*(runner.cleanup() for _, runner in opened))
         for transport in list(alive):
             transport.abort()  # TLS would wait for the other side's goodbye
+        await _end_handshakes()
         with suppress(asyncio.CancelledError):
             await flushing
         await desk.flush()
         await asyncio.to_thread(desk.close)
+
+
+async def _end_handshakes() -> None:
+    """Connections in the middle of theirs have no handler yet: a task of the loop's has them, which closes them when it is
+    cancelled, and the loop needs a few turns for it.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _open(

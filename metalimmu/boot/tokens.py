@@ -40,10 +40,38 @@ class SiteKey:
             raise SecretError(f"{path} can be read by others", hint=f"chmod 600 {path}")
         return cls(key)
 
+    @property
+    def id(self) -> str:
+        """Tells one site's key from another's, and says nothing about it."""
+        return hmac.digest(self._key, b"id", "sha256").hex()[:16]
+
+    @property
+    def controller(self) -> str:
+        """By which controllers of one site tell each other from strangers."""
+        return log.secret(self._derived("controller", ""))
+
+    def token(self, kind: Secret, deployment: str) -> str:
+        """The secret with the deployment's name: a controller that was restored from a backup can tell that it once gave
+        a token for a deployment which it does not know any more.
+        """
+        return f"{self.secret(kind, deployment)}.{deployment}"
+
+    def made(self, kind: Secret, secret: str, deployment: str) -> bool:
+        """Is this secret ours for that deployment?"""
+        wanted = self._derived(kind, deployment)
+        return hmac.compare_digest(wanted.encode(), secret.encode("utf-8", "surrogateescape"))
+
     def secret(self, kind: Secret, deployment: str) -> str:
         """Lower-case letters and digits 2 to 7: fit for any URL, on any BMC."""
+        return log.secret(self._derived(kind, deployment))
+
+    def _derived(self, kind: str, deployment: str) -> str:
         mac = hmac.digest(self._key, f"{kind}\0{deployment}".encode(), "sha256")
-        return log.secret(base64.b32encode(mac[:_TOKEN_BYTES]).decode().lower())
+        return base64.b32encode(mac[:_TOKEN_BYTES]).decode().lower()
+
+    def keyed(self, purpose: str, *parts: str) -> str:
+        """A hash (hex) of these texts that nobody without the key can compute, one for each purpose."""
+        return hmac.digest(self._key, "\0".join((f"keyed {purpose}", *parts)).encode(), "sha256").hex()
 
     def hashes(self, deployment: str) -> dict[str, str]:
         """The four hash columns of a deployment's record."""

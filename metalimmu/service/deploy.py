@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from metalimmu.boot import tls
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.boot.tokens import SiteKey
-from metalimmu.desired.render import render
-from metalimmu.desired.units import seconds
-from metalimmu.errors import ImageRevoked
-from metalimmu.service import aftermath
-from metalimmu.service.config import controller, filled, made, with_proof
+from metalimmu.desired.types import HostSpec
+from metalimmu.desired.units import bytes_per_second, seconds
+from metalimmu.errors import ImageRevoked, NotFound
+from metalimmu.service import aftermath, presence
+from metalimmu.service.config import Rendered, Renderer, Secrets, has_secrets, made, with_proof
+from metalimmu.service.fresh import Fresh
+from metalimmu.service.guarding import PUSH, Guards, act
 from metalimmu.service.outside import ask_ssh
 from metalimmu.store.records import DeploymentRecord
-from metalimmu.wire.messages import Assignment, Boot, CheckIn, RootDisk, RunTimeConfig, SystemReport
+from metalimmu.wire.messages import Assignment, Boot, CheckIn, ConfigPackage, RootDisk, RunTimeConfig, SystemReport
 
 if TYPE_CHECKING:
     from metalimmu.boot.ports import Deployment
-    from metalimmu.desired.types import HostSpec
+    from metalimmu.plan.push import Push
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
 
@@ -33,6 +38,8 @@ class BootSide:
         self._urls = site.docs.site.urls
         self._tls = tls.ensure(site.state / "tls", self._urls.machines)
         self._key = SiteKey.at(site.state / "tls" / "site.key")
+        self._guards = Guards(site, refresh=Fresh(site))
+        limits = site.docs.site.boot
         self._service = BootService(
             self._urls,
             site.docs.site.listen,
@@ -42,6 +49,8 @@ class BootSide:
             images=site.catalogue,
             content=self,
             again=seconds(site.docs.site.limits.report_again),
+            per_rack=bytes_per_second(limits.per_rack) if limits.per_rack else None,
+            agents=limits.agents,
         )
 
     def start(self) -> None:
@@ -83,11 +92,14 @@ class BootSide:
 
     # workflows.context.Deployments
 
+    def rehearse(self, run: str, plan: Plan) -> None:
+        self.renderer().render(plan.spec, run)
+
     def create(self, run: str, plan: Plan, fence: int) -> None:
         """Record what the machine must become. Doing it twice is the same as once."""
         record = self._site.store.host(plan.host)
         spec = plan.spec
-        config = made(render(spec, controller=controller(self._urls.machines, run)))
+        config = self.renderer().render(spec, run)
         assignment = Assignment(
             deployment=run,
             fence=fence,
@@ -117,10 +129,12 @@ class BootSide:
                 chunk_hash=hashes["chunk_hash"],
                 assignment=assignment,
                 fence=fence,
-                config=config,
-                config_digest=self._filled(run, config).digest,
+                config=config.kept,
+                config_digest=config.digest,
+                config_key=self._key.id,
+                config_at=plan.created,
                 proof_by=spec.proof.by,
-                created=plan.created,
+                created=time.time(),  # a saved plan may be of yesterday
             )
         )
 
@@ -143,14 +157,73 @@ class BootSide:
 
     def config(self, deployment: Deployment) -> RunTimeConfig:
         record = self._site.store.deployment(deployment.id)
-        config = self._filled(deployment.id, record.config or made({}))
+        config = self._served(record)
+        return self.with_proof(config, deployment.id) if record.proof_by == "report" else config
+
+    def _served(self, record: DeploymentRecord) -> RunTimeConfig:
+        """A secret that was changed since the deployment was made is served as it is now, and that is what is expected."""
+        config = record.config or made({})
+        if not has_secrets(config):
+            return self.renderer().filled(config, record.id)
+        rendered = self.renderer().render(self._plan(record.id).spec, record.id)
+        if rendered.digest != record.config_digest:
+            self._site.store.update_deployment(record.id, config=rendered.kept, config_digest=rendered.digest)
+        return rendered.served
+
+    def renderer(self) -> Renderer:
+        """Reads secrets anew."""
+        urls = self._urls
+        secrets = Secrets(self._site.folder)
+        return Renderer(self._key, secrets, machines=urls.machines, open_url=urls.chunks or urls.bmc)
+
+    def with_proof(self, config: RunTimeConfig, deployment: str) -> RunTimeConfig:
+        """With what the new system's units need to reach us."""
         proof = {
             "url": self._urls.machines.rstrip("/"),
-            "token": self._key.token("proof", deployment.id),
+            "token": self._key.token("proof", deployment),
             "pin": self._tls.pin,
             "certificate": self._tls.pem,
         }
-        return with_proof(config, proof) if record.proof_by == "report" else config
+        return with_proof(config, proof)
+
+    def package(self, deployment: Deployment) -> ConfigPackage:
+        record = self._site.store.deployment(deployment.id)
+        push = record.push
+        if push is None:
+            raise NotFound(f"no config waits for {record.host}", hint=f"`metalimmu config push {record.host}`")
+        spec = msgspec.convert(push.spec, HostSpec)
+        rendered = self.renderer().render(spec, record.id)
+        if rendered.digest != push.digest:  # a secret has changed since it was pushed
+            self._site.store.update_deployment(record.id, lambda now: _rendered_anew(now.push, push.serial, rendered))
+        files = self.with_proof(rendered.served, record.id).files
+        return ConfigPackage(push.serial, rendered.digest, files, spec.apply, spec.limits["apply"], rendered.secrets)
+
+    def withheld(self, deployment: Deployment) -> str:
+        host, push = deployment.host, deployment.push
+        lease = self._site.store.lease(host)
+        if lease is not None and lease.run is not None:
+            return f"{lease.run} of {lease.holder} works on {host}"
+        if self._site.store.host(host).proof_evidence.get("run") != deployment.id:
+            return f"{host} has been deployed again since"
+        found = self._guards.refusals(act(PUSH, host, push.options if push else {}, costs=False))
+        return "; ".join(r.text for r in found)
+
+    def settled(self, deployment: Deployment) -> None:
+        push, host = deployment.push, deployment.host
+        if push is None or push.open:
+            return
+        why = f": {push.why}" if push.why else ""
+        text = f"config {push.digest[:12]} {push.state}{why}"
+        data = {"digest": push.digest, "serial": push.serial, "state": push.state}
+        key = f"{deployment.id}/config/{push.serial}/{push.state}"
+        self._site.store.add_event(host, "config", text, run=deployment.id, data=data, key=key)
+
+    def rack(self, deployment: Deployment) -> str:
+        host = self._site.docs.hosts.get(deployment.host)
+        return (host.location.rack if host and host.location else None) or ""
+
+    def controller(self) -> dict[str, Any]:
+        return presence.who(self._site)
 
     def unknown(self, deployment: str, said: SystemReport | CheckIn | None) -> str:
         return aftermath.unknown(self._site, self, deployment, said)
@@ -160,10 +233,11 @@ class BootSide:
 
         return Plan.decode(self._site.store.run(run).plan)
 
-    def _filled(self, deployment: str, config: RunTimeConfig) -> RunTimeConfig:
-        """cloud-init knows no pinned certificate: it phones home in the clear, by an address that nobody else knows."""
-        base = (self._urls.chunks or self._urls.bmc).rstrip("/")
-        return filled(config, phone_home=f"{base}/p/{self._key.secret('proof', deployment)}")
+
+def _rendered_anew(push: Push | None, serial: int, rendered: Rendered) -> dict[str, Any]:
+    if push is None or push.serial != serial:
+        return {}
+    return {"push": msgspec.structs.replace(push, digest=rendered.digest, config=rendered.kept)}
 
 
 def boot_network(spec: HostSpec) -> dict[str, str]:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metalimmu import log
+from metalimmu.desired.load import load
 from metalimmu.errors import SiteError
 
 if TYPE_CHECKING:
+    from metalimmu.desired.types import Site, SiteDocs
     from metalimmu.service.site import OpenSite
 
 logger = log.get("site")
@@ -40,12 +42,25 @@ class Fresh:
                 return
             self._seen = found
             try:
-                self._site.reload()
-                logger.info("the documents have changed, and are read again")
+                self._take(load(self._site.folder))
             except SiteError as exc:
                 logger.warning(
                     "the documents have changed and are wrong; the old ones stay: %s", "; ".join(exc.problems)
                 )
+
+    def _take(self, docs: SiteDocs) -> None:
+        """Not where folders and addresses have moved: a process that is under way lives in the old ones."""
+        if _ground(docs.site) != _ground(self._site.docs.site):
+            logger.warning(
+                "name, urls, listen, state, images or ramdisks of the site have changed: start again for that"
+            )
+            return
+        self._site.docs = docs
+        logger.info("the documents have changed, and are read again")
+
+
+def _ground(site: Site) -> tuple[object, ...]:
+    return site.name, site.urls, site.listen, site.state, site.images, site.ramdisks
 
 
 def fingerprint(site: OpenSite) -> Fingerprint:

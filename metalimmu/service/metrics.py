@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from metalimmu.desired.profile import SEVERITIES
 from metalimmu.errors import ToolError
+from metalimmu.plan.types import DRIFT
 from metalimmu.service import reasons
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ MOST_LABELS = 200  # pools, reasons: the rest are one
 OTHER = "other"
 
 STATES = ("match", "drift", "unknown", "no-profile")
-SEVERITIES = ("info", "warning", "critical")
 
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[Labels, float]
@@ -55,7 +56,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     findings: dict[tuple[str, str], int] = {}  # drift that is not waived, by (severity, pool)
     waived: int = 0
     unknown: dict[str, int] = {}  # hosts by reason
-    scan: LastScan | None = None  # the newest that has ended
+    scan: LastScan | None = None  # the one that ended last
     unfinished: int = 0
     schedules: tuple[ScheduleMetrics, ...] = ()
     messages: dict[str, int] = {}  # of alerts, by status
@@ -195,7 +196,9 @@ def collect(
 
 
 def _last(site: OpenSite) -> LastScan | None:
-    ended = next((s for s in site.store.scans(100) if s.finished is not None), None)
+    from metalimmu.service.scans.result import last_ended
+
+    ended = last_ended(site.store)
     if ended is None:
         return None
     counts = site.store.scan_summary(ended.id)
@@ -211,7 +214,6 @@ def _last(site: OpenSite) -> LastScan | None:
 
 def _counted(site: OpenSite) -> tuple[dict[tuple[str, str], int], int]:
     from metalimmu.service.scans.drift import findings
-    from metalimmu.store.scan_findings import DRIFT
 
     pools = {name: host.pool or "none" for name, host in site.docs.hosts.items()}
     counts: Counter[tuple[str, str]] = Counter()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from metalimmu.errors import StepFailed, UsageError
-from metalimmu.lifecycle import Proof
+from metalimmu.lifecycle import Proof, State
 from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.plan.identity import same_serial
 from metalimmu.service.outside import ask_ssh
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 _LOOK = 0.5  # seconds
 
 
-def prove(site: OpenSite, host: str) -> str:
-    """A sentence. Raises StepFailed when the host did not prove itself; it is unproven then."""
+def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None = None) -> str:
+    """A sentence. Raises StepFailed when the host did not prove itself; it is unproven then.
+
+    `listening` is called again and again to see to it that the boot service listens, by whoever asks many hosts.
+    """
     spec = site.spec(host)
     record = site.store.host(host)
     refuse_held(site, host)
@@ -42,7 +46,7 @@ def prove(site: OpenSite, host: str) -> str:
     try:
         evidence = {
             **bmc_says(site, spec),
-            "system": _system_says(site, spec, str(record.proof_evidence.get("run", ""))),
+            "system": _system_says(site, spec, str(record.proof_evidence.get("run", "")), listening),
             "asked_by": who(),
             "at": time.time(),
         }
@@ -51,11 +55,25 @@ def prove(site: OpenSite, host: str) -> str:
         site.store.add_event(host, "unproven", f"{host} did not prove itself: {exc.message}")
         raise
     evidence = {**record.proof_evidence, "again": evidence}
-    site.store.update_host(
-        host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), quarantine=None, error=None
-    )
+    well = not spec.health or (record.quarantine is None and record.state is State.active)
+    ended = {"quarantine": None, "error": None} if well else {}
+    site.store.update_host(host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), **ended)
     site.store.add_event(host, "proven", f"{host} proved again that it runs {record.image}", data=evidence)
-    return f"proven at {record.image}"
+    return f"proven at {record.image}" + ("" if well else f"; {_healthy(site, spec)}")
+
+
+def _healthy(site: OpenSite, spec: HostSpec) -> str:
+    """The image is right; whether the host may be counted on, its health says. Raises Unhealthy."""
+    from metalimmu.service.health import look
+
+    record = site.store.host(spec.name)
+    found = look(site, spec, record)
+    refuse_held(site, spec.name)  # it took its time
+    if record.state is State.enrolled:
+        site.store.update_host(spec.name, state=State.deploying)  # the way to active leads through it
+    site.store.update_host(spec.name, state=State.active, health=found, quarantine=None, error=None)
+    site.store.add_event(spec.name, "healthy", f"{spec.name} is healthy: {found.why}", data={"checks": found.checks})
+    return f"healthy: {found.why}"
 
 
 def bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
@@ -78,7 +96,9 @@ def bmc_says(site: OpenSite, spec: HostSpec) -> dict[str, Any]:
     return {"serial": identity.serial, "power": str(power), "override_cleared": True}
 
 
-def _system_says(site: OpenSite, spec: HostSpec, deployment: str) -> dict[str, Any]:
+def _system_says(
+    site: OpenSite, spec: HostSpec, deployment: str, listening: Callable[[], object] | None
+) -> dict[str, Any]:
     """Wait for a new report: the proof unit repeats itself at the interval that the controller gave it."""
     if spec.proof.by == "ssh":
         said = ask_ssh(spec, site.folder)
@@ -95,7 +115,7 @@ def _system_says(site: OpenSite, spec: HostSpec, deployment: str) -> dict[str, A
     worker = Worker(site, runs=False)
     try:
         while time.time() < begun + limit:
-            worker.try_start()  # the boot service must listen: ours, or that of the site's worker
+            (listening or worker.try_start)()  # the boot service must listen: ours, or that of the site's worker
             last = site.store.deployment(deployment)
             if last.system is not None and (last.system_at or 0) > begun:
                 if not last.system_why:

@@ -7,6 +7,7 @@ _WORDS = {
     "BmcBusy": "busy or answers with errors",
     "BmcCertificateError": "certificate is not trusted",
     "BmcLoginRefused": "login refused",
+    "ScanStopped": "not asked, after too many refused logins",
     "BmcNotPermitted": "not permitted",
     "BmcUnsupported": "not supported",
     "BmcBroken": "answers that cannot be read",
@@ -15,7 +16,14 @@ _WORDS = {
     "SiteError": "its documents are in conflict",
     "NotFound": "no longer in the site",
 }
-_SAME = {"BmcTimeout": "BmcUnreachable"}  # a network that is down gives both
+_SAME = {
+    # A network that is down gives all of them.
+    "BmcTimeout": "BmcUnreachable",
+    "NotSent": "BmcUnreachable",
+    "Broke": "BmcUnreachable",
+    "NoTurn": "BmcBusy",
+    "BmcLoginNotTried": "BmcLoginRefused",
+}
 
 
 def cause(code: str) -> str:

@@ -13,7 +13,8 @@ GET  /v1/config                       -                                        R
 POST /v1/progress                     Progress                                 Orders
 POST /v1/report                       Report                                   Orders
 POST /v1/failure                      Failure                                  Orders
-POST /v1/system                       SystemReport (its own token)             {"acknowledged": bool}
+POST /v1/system                       SystemReport (its own token)             SystemAnswer
+POST /v1/system/config                ConfigAsk (the same token)               ConfigPackage | Refusal
 ====================================  =======================================  =====================
 
 Answers other than 200 carry a Refusal.
@@ -215,5 +216,45 @@ class SystemReport:
     serial: str
     boot_id: str
     uuid: str = ""
-    config_digest: str = ""
+    config_digest: str = ""  # over the files of the seed as they are now
     note: str = ""  # by the controller, where no proof unit spoke
+    key: str = (
+        ""  # base64 of the Ed25519 public key (RFC 8032) that it has made for itself; empty: it fetches no config
+    )
+    config_failed: int = 0  # serial of the config that it could not apply
+    config_why: str = ""
+
+
+@dataclass(frozen=True)
+class ConfigOffer:
+    serial: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class SystemAnswer:
+    acknowledged: bool
+    again: int  # seconds until the system says again that it is there; 0: never
+    config: ConfigOffer | None = None  # there is a newer one
+
+
+@dataclass(frozen=True)
+class ConfigAsk:
+    serial: int
+    signature: str  # base64; of `config_claim(serial)` by the machine's own key
+
+
+def config_claim(serial: int) -> bytes:
+    return f"metalimmu config {serial}\n".encode()
+
+
+@dataclass(frozen=True)
+class ConfigPackage:
+    """New files for the seed, all of them, PROOF_FILE too."""
+
+    serial: int
+    digest: str  # as RunTimeConfig.digest
+    files: tuple[ConfigFile, ...]
+    apply: tuple[str, ...]  # command; empty: cloud-init
+    limit: float  # seconds
+    secrets: tuple[str, ...] = ()  # texts in the files that the machine must not repeat

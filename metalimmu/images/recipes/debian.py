@@ -1,7 +1,7 @@
 """The recipe `debian`: Debian 12 for amd64, bootable by UEFI (signed, so with secure boot) and by BIOS.
 
-systemd, networkd through netplan, cloud-init with the NoCloud data source only, sshd, the proof unit. No password and
-no key until the seed brings one.
+systemd, networkd through netplan, cloud-init with the NoCloud data source only, sshd, the units that prove the system and
+fetch its run-time config. No password and no key until the seed brings one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from metalimmu.images.tree import Entry, Stage, Tree, read_tar, tree_file
 PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-resolved", "systemd-timesyncd", "dbus", "udev", "kmod"),
     *("initramfs-tools", "zstd", "netplan.io", "iproute2", "iputils-ping", "openssh-server"),
-    *("cloud-init", "cloud-guest-utils", "fdisk", "e2fsprogs", "python3", "ca-certificates", "procps", "less", "sudo"),
+    *(
+        "cloud-init",
+        "cloud-guest-utils",
+        "fdisk",
+        "e2fsprogs",
+        "python3",
+        "ca-certificates",
+        "openssl",
+        "procps",
+        "less",
+        "sudo",
+    ),
     *("shim-signed", "grub-efi-amd64-signed", "grub-pc-bin"),
 )
 KERNELS = {"cloud": "linux-image-cloud-amd64", "generic": "linux-image-amd64"}
@@ -38,6 +49,8 @@ LEFT_OUT = (
 GRUB_MODULES = (
     "biosdisk part_gpt ext2 normal configfile linux search search_fs_uuid echo test serial terminal minicmd sleep"
 )
+PROGRAMS = ("metalimmu-proof.py", "metalimmu-config.py")
+UNITS = ("metalimmu-proof.service", "metalimmu-config.service", "metalimmu-config.path")
 WORK = "boot/.metalimmu"  # taken out of the tree again
 # Made by the build and different each time, or of the building machine.
 DROPPED = (
@@ -83,7 +96,10 @@ def make(order: Order, work: Path, stage: Stage, build_id: Callable[[dict[str, s
 
 
 def _hooks(order: Order, overlay: Path) -> list[str]:
-    enabled = "systemd-networkd.service systemd-resolved.service systemd-timesyncd.service ssh.service metalimmu-proof.service"
+    enabled = (
+        "systemd-networkd.service systemd-resolved.service systemd-timesyncd.service ssh.service "
+        "metalimmu-proof.service metalimmu-config.path"
+    )
     return [
         f"tar-in {shlex.quote(str(overlay))} /",
         f'chroot "$1" systemctl --quiet enable {enabled}',
@@ -126,8 +142,8 @@ def _overlay(order: Order, ids: Identity) -> dict[str, Laid]:
         "etc/systemd/system/ssh.service.d/keys.conf": Laid(
             b"[Service]\nExecStartPre=\nExecStartPre=/usr/bin/ssh-keygen -A\nExecStartPre=/usr/sbin/sshd -t\n"
         ),
-        "usr/lib/metalimmu/metalimmu-proof.py": Laid(release.shipped(proof / "metalimmu-proof.py"), 0o755),
-        "usr/lib/systemd/system/metalimmu-proof.service": Laid(release.shipped(proof / "metalimmu-proof.service")),
+        **{f"usr/lib/metalimmu/{name}": Laid(release.shipped(proof / name), 0o755) for name in PROGRAMS},
+        **{f"usr/lib/systemd/system/{name}": Laid(release.shipped(proof / name)) for name in UNITS},
         "etc/default/locale": Laid(b"LANG=C.UTF-8\n"),
         # An image is changed by its next version, not by timers.
         "etc/systemd/system/apt-daily.timer": Laid(link="/dev/null"),
