@@ -14,6 +14,7 @@ import queue
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from pyghmi.ipmi.private import session
@@ -31,6 +32,7 @@ class Loop:
         self._ticks: list[Callable[[], None]] = []
         self._wake_in, self._wake_out = os.pipe()
         os.set_blocking(self._wake_in, False)
+        self._next = 0.0  # tick
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ipmi", daemon=True)
 
@@ -90,8 +92,10 @@ class Loop:
             self._safely(self._packets)
             while not self._posted.empty():
                 self._safely(self._posted.get())
-            for tick in list(self._ticks):
-                self._safely(tick)
+            if time.monotonic() >= self._next:
+                self._next = time.monotonic() + TICK_SECONDS
+                for tick in list(self._ticks):
+                    self._safely(tick)
 
     def _wait(self) -> None:
         poll = select.poll()  # not select(): a lab may have more than 1023 descriptors

@@ -9,7 +9,15 @@ from metalimmu_emulator.machine import ServerSpec
 
 def fru(spec: ServerSpec, serial: str) -> bytes:
     """FRU data with a product area (IPMI Platform Management FRU Information Storage Definition 1.0)."""
-    fields = (spec.manufacturer, spec.product, "lab", "1", serial, "", "")  # maker, name, part, version, serial, tag, file
+    fields = (
+        spec.manufacturer,
+        spec.product,
+        "lab",
+        "1",
+        serial,
+        "",
+        "",
+    )  # maker, name, part, version, serial, tag, file
     body = b"\x01\x00\x19" + b"".join(_text(f) for f in fields) + b"\xc1"
     size = -(-(len(body) + 1) // 8)
     area = bytes((body[0], size)) + body[2:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import struct
 import time
 from collections.abc import Callable
@@ -17,14 +16,17 @@ from metalimmu_emulator.ipmi_loop import Loop
 
 LOG = logging.getLogger(__name__)
 USER, OPERATOR = 2, 3
+ADMINISTRATOR = 4
 IDLE_SECONDS = 60.0
 MOST_SESSIONS = 4
+NO_SUCH_NAME, NO_SUCH_RIGHTS, NO_ROOM = 0x0D, 0x0A, 0x01  # RMCP+ status codes (13.24)
 PONG = bytes.fromhex("0600ff06 000011be 40 00 00 10 000011be 00000000 81 00 000000000000")
 """RMCP/ASF presence: IPMI is supported (13.2.4); the tag, byte 9, is the asker's."""
 
 
 class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
-    def __init__(self, server: Server, peer: Any, request: bytes) -> None:
+    def __init__(self, *args: Any) -> None:
+        """As pyghmi's."""
         self.clientpriv = USER  # what a new session has, whatever it asked for (6.12.9)
         self.up = False
         self.heard_at = time.monotonic()
@@ -32,7 +34,7 @@ class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
         self.sol_handler: Callable[[Any], None] | None = None
         self._key: tuple[Any, ...] = ()
         self._answer: tuple[int, list[int]] | None = None
-        super().__init__(server.authdata, server.kg, peer, server.serversocket, request, server.uuid, bmc=server)
+        super().__init__(*args)
 
     def process_pktqueue(self) -> None:
         if self.bmc.away():
@@ -42,19 +44,23 @@ class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
         super().process_pktqueue()
 
     def _got_rakp1(self, data: Any) -> None:
-        """pyghmi says nothing to an unknown user: a BMC says "unauthorized name" (13.20)."""
+        """Pyghmi says nothing to an unknown user, and gives everybody all rights."""
         self.bmc.logins += 1
         name = bytes(data[28 : 28 + data[27]])
-        if data[27] and self.authdata.get(name.decode("utf-8", "replace")) is None:
-            refusal = bytearray((data[0], 0x0D, 0, 0)) + self.clientsessionid
-            self.send_payload(refusal, constants.payload_types["rakp2"], retry=False)
-            return
-        super()._got_rakp1(data)
+        if self.authdata.get(name.decode("utf-8", "replace")) is None:
+            self._refuse(data[0], NO_SUCH_NAME)
+        elif data[24] & 0x0F > self.bmc.limit:
+            self._refuse(data[0], self.bmc.over_limit)
+        else:
+            super()._got_rakp1(data)
+
+    def _refuse(self, tag: int, status: int) -> None:
+        refusal = bytearray((tag, status, 0, 0)) + self.clientsessionid
+        self.send_payload(refusal, constants.payload_types["rakp2"], retry=False)
 
     def _send_rakp4(self, tag: int, status: int) -> None:
         super()._send_rakp4(tag, status)
         self.up = True
-        self.bmc.sessions.append(self)
 
     def handle_client_request(self, request: dict[str, Any]) -> None:
         """The same request with the same number was not heard to be answered: it is answered again, not done again."""
@@ -90,8 +96,8 @@ class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
 
     def close_server_session(self) -> None:
         self.up = False
-        if self in self.bmc.sessions:
-            self.bmc.sessions.remove(self)
+        if self in self.bmc.clients:
+            self.bmc.clients.remove(self)
         handlers = session.Session.bmc_handlers.get(self.sockaddr, {})
         if handlers.get(self.bmc.port) is self:
             del handlers[self.bmc.port]
@@ -106,8 +112,10 @@ class Server(pyghmi_bmc.Bmc):  # type: ignore[misc]
     def __init__(self, loop: Loop, user: str, password: str, guid: Any, port: int = 0) -> None:
         """Raises OSError where the port is taken."""
         self.loop = loop
-        self.sessions: list[LabSession] = []
+        self.clients: list[LabSession] = []  # also those that have not finished their login
         self.logins = 0
+        self.limit = ADMINISTRATOR  # the user's
+        self.over_limit = NO_SUCH_RIGHTS
         super().__init__({user: password}, port=port, bmcuuid=guid, address="127.0.0.1")
         self.port = self.serversocket.getsockname()[1]
         loop.each_tick(self.tick)
@@ -119,12 +127,18 @@ class Server(pyghmi_bmc.Bmc):  # type: ignore[misc]
         self.loop.forget(self.serversocket)
 
     def tick(self) -> None:
-        for one in [s for s in self.sessions if time.monotonic() - s.heard_at > IDLE_SECONDS]:
-            one.close_server_session()
+        self._drop(lambda client: time.monotonic() - client.heard_at > IDLE_SECONDS)
 
     def drop_sessions(self) -> None:
-        for one in list(self.sessions):
-            one.close_server_session()
+        self._drop(lambda _: True)
+
+    def _drop(self, which: Callable[[LabSession], bool]) -> None:
+        for client in [c for c in self.clients if which(c)]:
+            client.close_server_session()
+
+    @property
+    def sessions(self) -> list[LabSession]:
+        return [c for c in self.clients if c.up]
 
     def sessionless_data(self, data: Any, sockaddr: Any) -> None:
         data = bytearray(data)
@@ -140,10 +154,12 @@ class Server(pyghmi_bmc.Bmc):  # type: ignore[misc]
             super().sessionless_data(data, sockaddr)
 
     def _open(self, request: bytearray, peer: Any) -> None:
+        self._drop(lambda client: client.sockaddr == peer)  # it begins anew
         if len(self.sessions) < MOST_SESSIONS:
-            LabSession(self, peer, bytes(request))
+            login = (self.authdata, self.kg, peer, self.serversocket, bytes(request), self.uuid, self)
+            self.clients.append(LabSession(*login))
             return
-        answer = bytes((request[0], 0x01, 0, 0)) + bytes(request[4:8])  # insufficient resources
+        answer = bytes((request[0], NO_ROOM, 0, 0)) + bytes(request[4:8])
         head = bytes.fromhex("0600ff07 06 11 00000000 00000000") + struct.pack("<H", len(answer))
         session._io_sendto(self.serversocket, bytearray(head + answer), peer)  # noqa: SLF001
 
@@ -153,5 +169,3 @@ class Server(pyghmi_bmc.Bmc):  # type: ignore[misc]
         return False
 
     def session_ended(self, session: LabSession) -> None: ...
-
-

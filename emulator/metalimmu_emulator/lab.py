@@ -37,6 +37,7 @@ GIB = 1 << 30
 class ServerStatus:
     name: str
     bmc: str  # redfish+https://127.0.0.1:PORT
+    ipmi: str  # ipmi://127.0.0.1:PORT; the same machine, the same login
     power: str
     boot: str  # "Once Cd", or ""
     media: str
@@ -82,6 +83,7 @@ class Lab:
         image: str = "tiny@1",
         ramdisk: str = "lab",
         mirror: str = "",
+        protocol: str = "redfish",
         timeout: float = UP_SECONDS,
     ) -> Lab:
         """Start a lab and wait until its BMCs answer; the machines are off. Memory in MiB, sizes in bytes.
@@ -110,6 +112,7 @@ class Lab:
             password=secrets.token_urlsafe(12),
             servers=making.servers(servers, model),
             bmc_ports=(0,) * servers,
+            ipmi_ports=(0,) * servers,
             media_port=media_port,
             machines_port=machines_port,
             image=image,
@@ -117,6 +120,7 @@ class Lab:
             images=str(images.absolute()),
             ramdisks=str(ramdisks.absolute()),
             mirror=mirror,
+            protocol=protocol,
         )
         requirements.check(firmware)
         folder = folder.absolute()
@@ -143,7 +147,7 @@ class Lab:
         except LabError:
             self._end_processes()
             raise
-        self.spec = replace(self.spec, bmc_ports=told.ports)
+        self.spec = replace(self.spec, bmc_ports=told.ports, ipmi_ports=told.ipmi_ports)
         write_message(self.folder / layout.LAB, self.spec, mode=0o600)
         site.write(self.folder, self.spec, told.ports)
 
@@ -192,15 +196,18 @@ class Lab:
         return alive(self.supervisor())
 
     def status(self) -> list[ServerStatus]:
-        return [self._status(server, port) for server, port in zip(self.spec.servers, self.spec.bmc_ports, strict=True)]
+        servers = self.spec.servers
+        ports = zip(servers, self.spec.bmc_ports, self.spec.ipmi_ports or (0,) * len(servers), strict=True)
+        return [self._status(*each) for each in ports]
 
-    def _status(self, server: ServerSpec, port: int) -> ServerStatus:
+    def _status(self, server: ServerSpec, port: int, ipmi_port: int) -> ServerStatus:
         state = self._state(server.name)
         on = alive(state.process)
         override = state.override
         return ServerStatus(
             name=server.name,
             bmc=f"redfish+https://127.0.0.1:{port}",
+            ipmi=f"ipmi://127.0.0.1:{ipmi_port}",
             power="On" if on else "Off",
             boot="" if override.enabled == "Disabled" else f"{override.enabled} {override.target}",
             media=state.media.url if state.media else "",
@@ -254,6 +261,12 @@ class Lab:
     def requests(self, server: str) -> list[dict[str, Any]]:
         """What the BMC was asked: at, method, path, status, login (none, basic, session, refused), body."""
         return bmc.requests(self.server_folder(server))
+
+    def commands(self, server: str) -> list[dict[str, Any]]:
+        """What the BMC was told over IPMI: at, netfn, command, data (hex), code (completion), rights (2 User, 3 Operator, 4)."""
+        from metalimmu_emulator.ipmi import commands  # imports pyghmi
+
+        return commands(self.server_folder(server))
 
     def qmp(self, server: str) -> QmpClient:
         """A second QMP connection to a running server, for what no BMC can do. Close it. Raises QmpError when it is off."""

@@ -31,12 +31,15 @@ class LabSpec:
     images: str  # folder of the image store
     ramdisks: str
     mirror: str = ""
+    ipmi_ports: tuple[int, ...] = ()  # UDP; 0 or none: any free one
+    protocol: str = "redfish"  # how the lab's site reaches its BMCs: redfish | ipmi
 
 
 @dataclass(frozen=True)
 class Supervisor:
     process: ProcessId
     ports: tuple[int, ...]  # of the BMCs, in the order of LabSpec.servers
+    ipmi_ports: tuple[int, ...] = ()  # UDP
 
 
 def server_folder(lab: Path, name: str) -> Path:

@@ -24,6 +24,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "Pxe": ("nic0", "disk0"),
 }
 BOOTABLE = ("disk0", "cd0", "nic0")
+SERIAL = "serial"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def command(server: ServerSpec, start: Start) -> list[str]:
         *("-rtc", f"base={start.clock or 'utc'}", "-display", "none", "-boot", "menu=off,strict=on"),
         *("-chardev", f"socket,id=qmp,fd={start.qmp_fd}", "-mon", "chardev=qmp,mode=control"),
         *("-chardev", "socket,id=admin,path=qmp.sock,server=on,wait=off", "-mon", "chardev=admin,mode=control"),
-        *("-chardev", "file,id=serial,path=console.log,append=on", "-serial", "chardev:serial"),
+        # console.log has all that is said; who wants to listen and type connects (one at a time).
+        *("-chardev", f"socket,id={SERIAL},path={SERIAL}.sock,server=on,wait=off,logfile=console.log,logappend=on"),
+        *("-serial", f"chardev:{SERIAL}"),
         *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"),
         *_nic(server, start),
         *("-device", "virtio-scsi-pci,id=scsi"),

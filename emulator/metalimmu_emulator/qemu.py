@@ -22,7 +22,7 @@ from typing import Any
 
 from metalimmu.errors import LabError
 from metalimmu_emulator.files import write_message
-from metalimmu_emulator.machine import BOOTABLE, ORDERS, VARS, ServerSpec, Start, command
+from metalimmu_emulator.machine import BOOTABLE, ORDERS, SERIAL, VARS, ServerSpec, Start, command
 from metalimmu_emulator.media import Disc, Media
 from metalimmu_emulator.processes import ProcessId, identify
 from metalimmu_emulator.qmp import QmpClient, QmpError, event_time
@@ -162,6 +162,12 @@ class Vm:
                 self._start()
             else:
                 self._reset(running)
+
+    def send_break(self) -> None:
+        """On the serial line. Raises QmpError."""
+        with self._lock:
+            if self._running:
+                self._running.client.execute("chardev-send-break", id=SERIAL)
 
     def _needs_cold_start(self, running: _Running) -> bool:
         """Firmware is chosen at start. And SeaBIOS may or may not reset a second time, depending on how far it was."""

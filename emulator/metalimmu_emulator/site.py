@@ -36,7 +36,12 @@ def write(folder: Path, lab: LabSpec, ports: tuple[int, ...]) -> Path:
     write_text(site / CREDENTIALS, _yaml(secret), mode=0o600)
     _write(site / "site.yaml", _site(lab), "Written by `metalimmu lab up`; the next one writes it again.")
     pin = certificate.fingerprint(folder)
-    hosts = [_host(server, port, pin) for server, port in zip(lab.servers, ports, strict=True)]
+    bmcs: list[dict[str, Any]] = [
+        {"bmc": f"redfish+https://127.0.0.1:{port}", "tls": {"fingerprint": pin}} for port in ports
+    ]
+    if lab.protocol == "ipmi":
+        bmcs = [{"bmc": f"ipmi://127.0.0.1:{port}"} for port in lab.ipmi_ports]
+    hosts = [_host(server, bmc) for server, bmc in zip(lab.servers, bmcs, strict=True)]
     _write(site / "hosts" / "lab.yaml", hosts, "Written by `metalimmu lab up`; the next one writes it again.")
     _write_new(site / "roles" / f"{ROLE}.yaml", _role(lab), "Yours: change the image, then `metalimmu reimage`.")
     _write_new(site / "pools" / f"{POOL}.yaml", {"mode": "read-write"}, "Yours.")
@@ -62,12 +67,11 @@ def _site(lab: LabSpec) -> dict[str, Any]:
     return document | ({"mirror": lab.mirror} if lab.mirror else {})
 
 
-def _host(server: ServerSpec, port: int, pin: str) -> dict[str, Any]:
+def _host(server: ServerSpec, bmc: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": server.name,
-        "bmc": f"redfish+https://127.0.0.1:{port}",
+        **bmc,
         "serial": server.serial,
-        "tls": {"fingerprint": pin},
         "nics": [server.mac],
         "root_disk": {"serial": server.disks[0].serial},
         "role": ROLE,

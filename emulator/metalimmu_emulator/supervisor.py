@@ -59,7 +59,7 @@ def _become_daemon(log: Path) -> None:
 
 
 def _run(folder: Path, stop: threading.Event) -> None:
-    from metalimmu_emulator import app, certificate, serve
+    from metalimmu_emulator import app, certificate, ipmi, serve
     from metalimmu_emulator.bmc import Bmc
     from metalimmu_emulator.faults import Faults
     from metalimmu_emulator.qemu import Spawner, Vm
@@ -70,22 +70,27 @@ def _run(folder: Path, stop: threading.Event) -> None:
         raise LabError(f"{folder} is not a lab's folder")
     spawner, context, wsgi = Spawner(), certificate.context(folder), app.build()
     servers: list[serve.BmcServer] = []
+    others = ipmi.Rack(lab.user, lab.password)
     try:
         for spec, port in zip(lab.servers, lab.bmc_ports, strict=True):
             home = layout.server_folder(folder, spec.name)
             faults = Faults(home)
             bmc = Bmc(Vm(spec, home, spawner, faults.active), Sessions(lab.user, lab.password), faults, wsgi)
             servers.append(serve.BmcServer(bmc, _listen(port), context))
+        for server, port in zip(servers, lab.ipmi_ports or (0,) * len(servers), strict=True):
+            others.add(server.bmc.vm, server.bmc.faults, port)
         for server in servers:
             server.start()
+        others.start()
         me = identify(os.getpid())
         if me is None:
             raise LabError("/proc is not there")
         ports = tuple(server.port for server in servers)
-        write_message(folder / layout.SUPERVISOR, Supervisor(me, ports))
+        write_message(folder / layout.SUPERVISOR, Supervisor(me, ports, others.ports))
         LOG.info("%d BMCs answer on ports %s", len(servers), ports)
         _watch(folder, servers, stop)
     finally:
+        others.close()
         for server in servers:
             server.bmc.vm.close()
         spawner.close()

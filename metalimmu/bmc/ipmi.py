@@ -62,6 +62,8 @@ class IpmiBmc:
     """Nothing is sent before the first call. To be closed; `mode` is that of `connect`."""
 
     driver = ipmi_facts.DRIVER
+    idle = 20.0
+    """Seconds without a call after which the session is closed; BMCs forget one after 60 (6.12.15)."""
 
     def __init__(
         self,
@@ -141,7 +143,8 @@ class IpmiBmc:
 
     def _started(self, credentials: Credentials) -> IpmiProcess:
         if self._process is None:
-            first = who((self.host, self.port), credentials) | {"write": self._mode == "read-write"}
+            first = who((self.host, self.port), credentials)
+            first |= {"write": self._mode == "read-write", "idle": self.idle}
             self._process = IpmiProcess("metalimmu.bmc.ipmi_worker", first)
         return self._process
 

@@ -130,22 +130,32 @@ class Session(session.Session):  # type: ignore[misc]
         found.established = True
         return found
 
+    def alive(self) -> bool:
+        """Does the BMC still know this session? One that was reset does not, and pyghmi takes 20 seconds to see it."""
+        return self._heard(0x00, 0x01)
+
     def close(self) -> None:
         """Log out, and see to it that the BMC has heard it: an open session takes one of its few places for a minute."""
         if self.logged and not self.broken:
             self.sol_handler = None  # whoever had a console has ended it
-            for _ in range(3):
-                self.lastresponse = None
-                self.incommand = False
-                self.lastpayload = None
-                self.raw_command(netfn=0x06, command=0x3C, data=struct.pack("<I", self.sessionid), retry=False)
-                until = time.monotonic() + 0.4
-                while self.lastresponse is None and time.monotonic() < until:
-                    session.Session.wait_for_rsp(0.1)
-                if self.lastresponse is not None:
-                    break
+            self._heard(0x06, 0x3C, struct.pack("<I", self.sessionid))
+        self.abandon()
+
+    def abandon(self) -> None:
+        """A session that the BMC has forgotten."""
         self.logged = 0
         self.logout(sessionok=False)
+
+    def _heard(self, netfn: int, command: int, data: bytes = b"") -> bool:
+        for _ in range(3):
+            self.lastresponse, self.lastpayload, self.incommand = None, None, False
+            self.raw_command(netfn=netfn, command=command, data=data, retry=False)
+            until = time.monotonic() + 0.5
+            while self.lastresponse is None and time.monotonic() < until:
+                session.Session.wait_for_rsp(0.1)
+            if self.lastresponse is not None:
+                return True
+        return False
 
     def _initsession(self) -> None:
         super()._initsession()

@@ -206,10 +206,7 @@ class Writer:
         self._session = session
 
     def power(self, control: int) -> None:
-        """Chassis Control (28.3). A session that the BMC has forgotten is made anew by a read before it: afterwards nobody
-        could tell whether the command was lost with it.
-        """
-        self._send(0x00, 0x01)
+        """Chassis Control (28.3)."""
         self._checked(self._session.command_once(0x00, 0x02, (control,)))
 
     def identify(self, on: bool) -> None:

@@ -1,6 +1,6 @@
 """Speaks to one BMC over IPMI: a process that gets jobs as lines of JSON and answers each with lines of JSON.
 
-The first line says who: address, port, username, password, write (may anything be changed?). A job: rights (2 User,
+The first line says who: address, port, username, password, write (may anything be changed?), idle (seconds). A job: rights (2 User,
 3 Operator), seconds, parts (names of reads) and perhaps act (a write: name and arguments). Answers: ``{"part": NAME,
 "data": ...}`` or ``{"part": NAME, "error": TEXT, "reason": REASON, "code": COMPLETION}``; ``login`` comes first when there
 was a login, ``end`` last.
@@ -35,8 +35,6 @@ from metalimmu.bmc.ipmi_guard import (
 )
 from metalimmu.bmc.ipmi_reader import Reader, Writer
 
-IDLE = 20.0
-"""Seconds without a job after which the session is closed; BMCs forget one after 60 (6.12.15)."""
 NO_ACCESS = frozenset({0xD4})
 BUSY = frozenset({0xC0, 0xC3, 0xD2})
 _REFUSED = ("Incorrect password", "Invalid RAKP4")
@@ -57,14 +55,14 @@ class Line:
     def session(self, rights: int, deadline: float) -> Session | None:
         """None: no login; it was said why."""
         found = self._session
-        if found is not None and (found.broken or rights > self._rights):
-            self.hang_up()
-            found = None
-        if found is None:
-            found = self._login(rights, deadline)
-        else:
+        if found is not None:
             type(found).deadline = deadline
-        return found
+            if rights > self._rights:
+                self.hang_up()
+            elif found.broken or not found.alive():
+                self._session = None
+                found.abandon()
+        return self._session or self._login(rights, deadline)
 
     def _login(self, rights: int, deadline: float) -> Session | None:
         who = self._who
@@ -96,10 +94,11 @@ class Line:
 
 def main() -> None:
     jobs = Jobs()
-    line = Line(jobs.next(None) or {})
+    who = jobs.next(None) or {}
+    line = Line(who)
     single_threaded()
     try:
-        while (job := jobs.next(IDLE)) is not None:
+        while (job := jobs.next(who.get("idle"))) is not None:
             if job:
                 serve(line, job)
             else:

@@ -1,4 +1,4 @@
-"""`bmc probe | roles | record`: what BMCs can do, and which rights they need for it."""
+"""`bmc probe | roles | record | sensors | events | frus | light`: what BMCs can do, which rights they need, what they know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 
 
 class _Group(click.Group):
-    """`record` is imported when it is used."""
+    """Those that have a module of their own are imported when they are used."""
+
+    others: ClassVar[dict[str, str]] = {
+        "record": "bmc_record",
+        "sensors": "bmc_ipmi",
+        "events": "bmc_ipmi",
+        "frus": "bmc_ipmi",
+        "light": "bmc_ipmi",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "record"]
+        return [*super().list_commands(ctx), *self.others]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name == "record":
-            found: click.Command = import_module("metalimmu.cli.bmc_record").record
+        if name in self.others:
+            found: click.Command = getattr(import_module(f"metalimmu.cli.{self.others[name]}"), name)
             return found
         return super().get_command(ctx, name)
 

@@ -60,6 +60,14 @@ lab.add_command(fleet)
 @click.option("--cd", type=click.Choice(["virtio", "ahci"]), default="virtio", show_default=True)
 @click.option("--ramdisk", type=click.Choice(["lab", "generic"]), default="lab", show_default=True)
 @click.option("--mirror", metavar="URL", help="Debian mirror for ramdisk and images.")
+@click.option(
+    "--bmc",
+    "protocol",
+    type=click.Choice(["redfish", "ipmi"]),
+    default="redfish",
+    show_default=True,
+    help="How the lab's site reaches the BMCs; every server speaks both.",
+)
 def up(name: str, disk_size: int, ramdisk: str, mirror: str | None, **shape: Any) -> None:
     """Start a lab, with a site to drive it."""
     from metalimmu_emulator import requirements
@@ -96,7 +104,7 @@ def status(name: str, fmt: str) -> None:
 
     found = existing(name)
     rows = [dataclasses.asdict(s) for s in found.status()]
-    emit(rows, ["name", "power", "bmc", "boot", "media"], fmt, wide=["serial", "firmware", "pid", "console"])
+    emit(rows, ["name", "power", "bmc", "ipmi", "boot", "media"], fmt, wide=["serial", "firmware", "pid", "console"])
     if not found.running():
         raise LabError(
             "the lab's supervisor has died, and its machines with it", hint="`metalimmu lab up` starts it again"
