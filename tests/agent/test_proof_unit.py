@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import importlib.util
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from agent_rig import SERIAL, TOKEN, UUID, FakeRoot, make_certificate, put, until
 
+from metalimmu.desired.render import digest
 from metalimmu.paths import data
 from metalimmu.wire import codec
 from metalimmu.wire.messages import SystemReport
@@ -107,7 +109,7 @@ def test_the_pauses_grow_to_a_quarter_of_a_minute_and_after_an_hour_to_five(unit
 
     def send(settings, report):
         if len(naps) > 300:
-            return True
+            return {"acknowledged": True}
         raise ConnectionRefusedError("away")
 
     unit.until_acknowledged({}, {}, send=send, sleep=sleep, clock=lambda: now[0])
@@ -134,7 +136,7 @@ def test_without_a_seed_it_ends_quietly(unit, tmp_path, monkeypatch, capsys):
     naps = []
     assert unit.find_settings(tmp_path, sleep=naps.append) == {}
     monkeypatch.setattr(unit, "find_settings", lambda root: {})
-    assert unit.main() == 0
+    assert unit.main(tmp_path) == 0
     assert capsys.readouterr().out == ""
     assert len(naps) == 4, "a slow disk controller gets its time"
 
@@ -266,7 +268,7 @@ def test_the_controller_says_how_often_it_wants_to_hear_again(unit, wanted, paus
 
 
 def test_the_system_says_again_that_it_is_there_until_the_controller_has_heard_enough(
-    unit, controller, settings, monkeypatch
+    unit, controller, settings, monkeypatch, tmp_path
 ):
     controller.answers = [
         (200, b'{"acknowledged": true, "again": 60}'),
@@ -275,11 +277,11 @@ def test_the_system_says_again_that_it_is_there_until_the_controller_has_heard_e
         (200, b'{"acknowledged": true}'),
     ]
     naps = []
-    monkeypatch.setattr(unit, "find_settings", lambda root: settings)
+    monkeypatch.setattr(unit, "find_settings", lambda root, **_: settings)
     monkeypatch.setattr(unit.time, "sleep", naps.append)
-    assert unit.main() == 0
+    assert unit.main(tmp_path) == 0
     assert len(controller.heard) == 4
-    assert [round(n / 60) for n in naps] == [1, 1, 2]
+    assert [round(n / 60) for n in naps if n > 1] == [1, 1, 2]  # subprocess naps too, for milliseconds
 
 
 def test_the_shell_unit_says_it_again(controller, settings, system, tmp_path):
@@ -291,3 +293,53 @@ def test_the_shell_unit_says_it_again(controller, settings, system, tmp_path):
     finally:
         process.kill()
         process.communicate(timeout=20)
+
+
+def test_the_digest_is_of_the_files_that_are_on_the_seed(unit, tmp_path, settings):
+    for name, text in {"user-data": "u", "meta-data": "m", "metalimmu.json": json.dumps(settings)}.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "System Volume Information").mkdir()
+    found = unit.seed_settings(tmp_path)
+    assert found["config_digest"] == digest({"user-data": "u", "meta-data": "m"})
+    (tmp_path / "user-data").write_text("somebody else's")
+    assert unit.seed_settings(tmp_path)["config_digest"] != found["config_digest"]
+    assert unit.present_digest(tmp_path / "system", found) == found["config_digest"]
+    put(tmp_path / "system/var/lib/metalimmu/undo.json", "{}")
+    assert unit.present_digest(tmp_path / "system", found) == "", "it is being changed: nothing is proven by it"
+
+
+def test_a_machine_makes_one_key_and_keeps_it(unit, tmp_path):
+    first = unit.public_key(tmp_path)
+    assert len(base64.b64decode(first)) == 32
+    assert unit.public_key(tmp_path) == first
+    assert (tmp_path / "var/lib/metalimmu/host.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "var/lib/metalimmu").stat().st_mode & 0o777 == 0o700
+    assert unit.public_key(tmp_path / "other") != first
+
+
+def test_without_openssl_there_is_no_key_and_the_report_goes_out_all_the_same(unit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert unit.public_key(tmp_path) == ""
+    assert "no key of its own" in capsys.readouterr().out
+    assert "key" not in unit.system_report(tmp_path, "c0ffee", "")
+
+
+def test_a_newer_config_is_left_to_the_other_unit(unit, controller, settings, tmp_path):
+    put(tmp_path / "run/metalimmu-proof/x", "")
+    controller.answers = [
+        (200, b'{"acknowledged": false, "config": {"serial": 7, "digest": "d"}}'),
+        (200, b'{"acknowledged": true, "config": null}'),
+    ]
+    unit.until_acknowledged(settings, {}, root=tmp_path, sleep=lambda seconds: None)
+    assert (tmp_path / unit.WANTED).exists()
+    unit.newer_config({"config": {"serial": 7}}, tmp_path / "nowhere")  # no folder: no harm
+
+
+def test_a_config_that_failed_is_told(unit, tmp_path):
+    put(tmp_path / "var/lib/metalimmu/failed.json", '{"serial": 7, "why": "no such interface"}')
+    said = unit.system_report(tmp_path, "c0ffee", "key")
+    assert (said["config_failed"], said["config_why"], said["key"]) == (7, "no such interface", "key")
+    assert codec.decode(SystemReport, json.dumps(said)).config_failed == 7
+    for bad in ("", "[]", '{"serial": "x"}'):
+        put(tmp_path / "var/lib/metalimmu/failed.json", bad)
+        assert "config_failed" not in unit.system_report(tmp_path, "c0ffee")

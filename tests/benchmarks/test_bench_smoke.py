@@ -18,7 +18,9 @@ from benchmarks.vm_clock import BARE_FAILED  # noqa: E402
 from benchmarks.vm_rig import BARE_SAID  # noqa: E402
 
 
-@pytest.mark.parametrize("name", ["cli_start", "site_load", "fakes_100", "image_store", "agent_write"])
+@pytest.mark.parametrize(
+    "name", ["cli_start", "site_load", "fakes_100", "image_store", "agent_write", "scan_cpu", "scan_fleet"]
+)
 def test_a_cheap_benchmark_works_and_both_sides_agree(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", name, "--quick", "--out", str(tmp_path)],

@@ -26,7 +26,7 @@ from metalimmu.observed.types import BootEnabled, BootMode, BootTarget, PowerAct
 from metalimmu.store.records import DeploymentRecord
 from metalimmu.store.sqlite import SqliteStore
 from metalimmu.wire.manifest import CHUNK, Manifest
-from metalimmu.wire.messages import Assignment, Boot, ConfigFile, RootDisk, RunTimeConfig
+from metalimmu.wire.messages import Assignment, Boot, ConfigFile, ConfigPackage, RootDisk, RunTimeConfig
 from metalimmu_emulator.simulated import SimulatedMachine, system_header
 
 SLOT_OFFSET = 6144
@@ -104,8 +104,12 @@ class Rig:
         self.iso.write_bytes(before + bytes(SLOT_SIZE) + after)
         self.service = self.new_service()
         self.simulated: list[SimulatedMachine] = []
+        self.unknowns: list[tuple[str, object]] = []
+        self.held_back: dict[str, str] = {}
+        self.ended: list[tuple[str, str]] = []
+        self.racks: dict[str, str] = {}
 
-    def new_service(self) -> BootService:
+    def new_service(self, **limits: float) -> BootService:
         return BootService(
             self.urls,
             Listen(bmc=f"127.0.0.1:{self.bmc_port}", machines=f"127.0.0.1:{self.machines_port}"),
@@ -114,6 +118,7 @@ class Rig:
             deployments=self.store,
             images=self.images,
             content=self,
+            **limits,
         )
 
     def close(self) -> None:
@@ -130,6 +135,27 @@ class Rig:
 
     def config(self, deployment: Deployment) -> RunTimeConfig:
         return self.run_time_config(deployment.id)
+
+    def package(self, deployment: Deployment) -> ConfigPackage:
+        push = deployment.push
+        assert push is not None
+        return ConfigPackage(push.serial, push.digest, push.config.files, (), 60)
+
+    def withheld(self, deployment: Deployment) -> str:
+        return self.held_back.get(deployment.id, "")
+
+    def settled(self, deployment: Deployment) -> None:
+        self.ended.append((deployment.id, deployment.push.state))
+
+    def rack(self, deployment: Deployment) -> str:
+        return self.racks.get(deployment.id, "")
+
+    def controller(self) -> dict:
+        return {"floor": 7}
+
+    def unknown(self, deployment: str, said) -> str:
+        self.unknowns.append((deployment, said))
+        return f"not known: {deployment}"
 
     def run_time_config(self, deployment: str) -> RunTimeConfig:
         proof = {

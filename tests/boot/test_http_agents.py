@@ -130,9 +130,51 @@ def test_progress_without_check_in_is_refused(rig, agent):
     assert refusal["message"] == "this boot has not checked in"
 
 
+def test_an_agent_that_waits_and_was_not_heard_is_to_report_again(rig, agent):
+    """Its report was to a controller whose memory is lost."""
+    agent.check_in()
+    refusal = agent.post("progress", Progress("wait", boot_id="boot-1"), dict, status=409)
+    assert refusal["message"] == "this controller has not heard the report of what was written"
+    assert agent.check_in().stage == "write"
+    agent.post("report", good_report(rig))
+    assert agent.post("progress", Progress("wait", boot_id="boot-1")) == Orders(1, stage="wait")
+
+
+def test_a_token_of_a_deployment_that_is_not_known(rig, agent):
+    """Made by this site's key, after the backup that the store is from. A stranger gets nothing."""
+    token = rig.key.token("agent", "later")
+    refusal = agent.post("check-in", CHECK_IN, dict, status=403, token=token)
+    assert refusal["message"] == "not known: later"
+    proof = rig.key.token("proof", "later")
+    said = SystemReport("web", "2", "b", "SN-n1", "boot-9")
+    assert agent.post("system", said, dict, status=403, token=proof)["code"] == "AgentRefused"
+    assert rig.unknowns == [("later", CHECK_IN), ("later", said)]
+    secret = rig.key.secret("agent", "later")
+    for stranger in (f"{secret}.other", f"{'a' * 32}.later", secret, f"{secret}.", ".later"):
+        assert rig.ask("POST", "/v1/check-in", token=stranger, body=codec.encode(CHECK_IN))[0] == 404
+    assert len(rig.unknowns) == 2
+    assert rig.ask("POST", "/v1/check-in", token=rig.key.token("agent", "n1"), body=codec.encode(CHECK_IN))[0] == 200
+
+
+def test_only_a_controller_of_the_site_is_told_which_this_is(rig):
+    status, _, body = rig.ask("GET", "/v1/controller", token=rig.key.controller)
+    assert (status, json.loads(body)) == (200, {"floor": 7})
+    for stranger in (None, "x", rig.key.secret("agent", "n1"), SiteKey(b"k" * 32).controller):
+        assert rig.ask("GET", "/v1/controller", token=stranger)[0] == 404
+
+
+def test_a_controller_learns_from_a_machine_that_it_was_replaced(rig, agent):
+    agent.check_in()
+    refusal = agent.post("progress", Progress("write", boot_id="boot-1", fence=7), dict, status=409)
+    assert refusal["code"] == "LeaseLost"
+    assert rig.store.deployment("n1").superseded == 7
+    agent.post("check-in", dataclasses.replace(CHECK_IN, fence=1 << 70), dict, status=409)
+    assert rig.store.deployment("n1").superseded == 1 << 62
+
+
 def test_go_and_stop_reach_the_machine_and_are_noted(rig, agent):
     agent.check_in()
-    said = Progress("wait", boot_id="boot-1")
+    said = Progress("read-back", boot_id="boot-1")
     assert agent.post("progress", said) == Orders(1, stage="write")
     rig.store.update_deployment("n1", go=True, fence=2)
     assert agent.post("progress", said) == Orders(2, go=True, stage="write")
@@ -172,13 +214,13 @@ def test_the_system_is_acknowledged_only_when_it_is_the_right_one(rig, agent):
     agent.check_in()
     right = SystemReport("web", "1", "build-1-1", "SN-n1", "boot-2", config_digest="c" * 64)
     old = dataclasses.replace(right, image_version="0")
-    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False, "again": 300}
+    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False, "again": 300, "config": None}
     assert rig.store.deployment("n1").system_why == "it is web@0, expected web@1"
-    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True, "again": 300}
-    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False, "again": 300}
+    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True, "again": 300, "config": None}
+    assert agent.post("system", old, dict, token=agent.proof) == {"acknowledged": False, "again": 300, "config": None}
     assert rig.store.deployment("n1").system == right
     rig.store.update_deployment("n1", ended=time.time())
-    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True, "again": 300}
+    assert agent.post("system", right, dict, token=agent.proof) == {"acknowledged": True, "again": 300, "config": None}
 
 
 def test_a_store_that_fails_makes_machines_wait_not_fail(rig):

@@ -8,19 +8,27 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "bmc"))
+
+import ipmi_rig
+from ipmi_rig import RAKP1, Tap, chassis, ipmi_sim, lab_bmc
 from redfish_server import PASSWORD, USER, RedfishServer, certificate, small_tree
 from subjects import Subject
 
 from metalimmu.bmc import fake_machines
 from metalimmu.bmc.connect import Address, connect
+from metalimmu.bmc.ipmi_guard import WRITES as IPMI_WRITES
 from metalimmu.desired.types import Tls
 from metalimmu.errors import BmcError
 from metalimmu.observed.machine import Machine
+from metalimmu_emulator.ipmi import commands
 
 MACHINE = Machine(
     power="On",
@@ -40,17 +48,72 @@ SERVERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(
-    params=["fake", "fake-file", *SERVERS, "redfish-raw", pytest.param("sushy-emulator", marks=pytest.mark.emulator)],
+WITH_MEDIA = (
+    "fake",
+    "fake-file",
+    *SERVERS,
+    "redfish-raw",
+    pytest.param("sushy-emulator", marks=pytest.mark.emulator),
 )
+"""IPMI has none."""
+WITH_OVERRIDE = (*WITH_MEDIA, "ipmi")
+"""ipmi_sim takes one and does not say that it is valid."""
+
+
+@pytest.fixture(params=(*WITH_OVERRIDE, "ipmi-sim"))
 def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    with _subject(request.param, tmp_path, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture(params=WITH_OVERRIDE)
+def overriding(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    with _subject(request.param, tmp_path, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture(params=WITH_MEDIA)
+def inserting(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    with _subject(request.param, tmp_path, monkeypatch) as found:
+        yield found
+
+
+@pytest.fixture(params=("ipmi", "ipmi-sim"))
+def without_media(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
+    with _subject(request.param, tmp_path, monkeypatch) as found:
+        yield found
+
+
+@contextmanager
+def _subject(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
     monkeypatch.setenv("CONFORMANCE_USERNAME", USER)
     monkeypatch.setenv("CONFORMANCE_PASSWORD", PASSWORD)
     monkeypatch.setenv("WRONG_USERNAME", USER)
     monkeypatch.setenv("WRONG_PASSWORD", "guessed wrong")
-    if request.param.startswith("fake"):
-        yield _fake(f"fake://{tmp_path}/m.json" if request.param == "fake-file" else f"fake://{uuid.uuid4()}")
-    elif request.param == "sushy-emulator":
+    if name.startswith("fake"):
+        yield _fake(f"fake://{tmp_path}/m.json" if name == "fake-file" else f"fake://{uuid.uuid4()}")
+    elif name == "ipmi":
+        with lab_bmc(tmp_path, (USER, PASSWORD)) as (server, machine):
+            machine.power("On")
+            yield Subject(
+                f"ipmi://127.0.0.1:{server.port}",
+                "env:CONFORMANCE",
+                writes=lambda: sum((c["netfn"], c["command"]) in IPMI_WRITES for c in commands(machine.folder)),
+                sessions=lambda: len(server.sessions),
+                logins=lambda: server.logins,
+            )
+    elif name == "ipmi-sim":
+        program = chassis(tmp_path / "chassis")
+        monkeypatch.setenv("SIM_USERNAME", ipmi_rig.USER)
+        monkeypatch.setenv("SIM_PASSWORD", ipmi_rig.PASSWORD)
+        with ipmi_sim(tmp_path, program=program) as port, Tap(port) as tap:
+            yield Subject(
+                f"ipmi://127.0.0.1:{tap.port}",
+                "env:SIM",
+                writes=lambda: len((program.parent / "log").read_text().splitlines()),
+                logins=lambda: tap.payloads().count(RAKP1),
+            )
+    elif name == "sushy-emulator":
         # It fetches the whole image at insert, so there must be one.
         with RedfishServer({"/m/0123456789abcdef/boot.iso": b"an iso"}, login="none") as images:
             port = _free_port()
@@ -62,12 +125,12 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
                     yield Subject(f"redfish+http://127.0.0.1:{port}", None, url=url, boots_for_real=False, patient=30.0)
                 finally:
                     process.terminate()
-    elif request.param == "redfish-raw":
+    elif name == "redfish-raw":
         with certificate(tmp_path) as (tls, _, pin), RedfishServer(small_tree(), tls=tls) as server:
             address = server.address.replace("redfish+", "redfish-raw+")
             yield replace(_redfish(server), address=address, tls=Tls(fingerprint=pin))
     else:
-        options = dict(SERVERS[request.param])
+        options = dict(SERVERS[name])
         with RedfishServer(options.pop("tree")(), **options) as server:
             yield _redfish(server)
 

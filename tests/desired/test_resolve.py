@@ -49,6 +49,7 @@ def test_defaults(make_site: Any) -> None:
         "phone_home": 1800,
         "bmc": 900,
         "report_again": 300,
+        "apply": 600,
     }
     assert got.labels == {"name": "a", "kind": "server", "role": "web", "pool": "p"}
     assert got.network == Network()

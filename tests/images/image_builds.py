@@ -31,7 +31,7 @@ def _key() -> str:
     folder = Path(metalimmu.images.__file__).parent
     files = [folder / f"{name}.py" for name in SOURCES]
     files += sorted(p for p in (folder / "recipes").rglob("*") if p.suffix != ".pyc" and p.is_file())
-    files += sorted((paths.data("pxe") / "proof").glob("*"))
+    files += sorted(p for p in (paths.data("pxe") / "proof").glob("*") if p.is_file())
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""A controller that a test can kill: SITE. The site's worker, until it is killed or every run has ended; then it says how."""
+"""A controller that a test can kill: SITE [SECONDS]. The site's worker; SECONDS between looks who has its address."""
 
 import sys
 import time
@@ -6,22 +6,17 @@ from pathlib import Path
 
 from drive import PACE
 
+from metalimmu.service import presence
 from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
-from metalimmu.store.records import FINAL, RunStatus
 
+presence.LOOK = float(sys.argv[2]) if len(sys.argv) > 2 else 3600.0
 site = OpenSite(Path(sys.argv[1]))
 worker = Worker(site, pace=PACE)
-waiting = (RunStatus.interrupted,)
 try:
     while True:
         worker.try_start()
         worker.check()
-        runs = site.store.runs(limit=1000)
-        if runs and all(r.status in FINAL or r.status in waiting for r in runs) and "--once" in sys.argv:
-            break
         time.sleep(0.05)
 finally:
     worker.stop()
-for run in site.store.runs(limit=1000):
-    print(run.host, run.status, run.error)

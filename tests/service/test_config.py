@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import logging
 import tarfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
+import scan_rig
+from config_rig import NEWER, SECRET, USER, Site, deployed, listening, push, record
 from drive import reimage
-from rack import Rack
 
 from metalimmu.errors import GuardRefused, ReadOnlyMode, SecretError, TemplateError, UsageError
 from metalimmu.plan.types import Word
-from metalimmu.service import configs, pushes
+from metalimmu.service import configs, hosts, pushes
 from metalimmu.service.backup.archive import decompress
 from metalimmu.service.backup.make import Protection, backup
 from metalimmu.service.configs import Configs
 from metalimmu.service.freezes import freeze, thaw
-from metalimmu.service.site import OpenSite
-from metalimmu.service.worker import Worker
+from metalimmu.service.scans.drift import drifts
+from metalimmu.service.scans.scan import scan
 from metalimmu.store.records import RunStatus
 from metalimmu.wire.messages import PROOF_FILE
-from metalimmu_emulator.simulated import SimulatedMachine
-
-LIMITS = {
-    "power": "5s", "media": "5s", "check_in": "10s", "stall": "6s", "phone_home": "10s", "bmc": "6s",
-    "report_again": "1s", "apply": "3s",
-}  # fmt: skip
-USER = "#cloud-config\nntp: {servers: [{{ vars.ntp }}]}\n"
-SECRET, NEWER = "Hunter2-planted-secret", "Hunter3-planted-secret"
 
 
 @pytest.fixture
@@ -41,78 +32,9 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-class Site:
-    """A rack whose hosts have a template of their own."""
-
-    def __init__(self, folder: Path, hosts: int = 1, *, template: str = USER, role: dict[str, Any] | None = None) -> None:
-        self.rack = Rack(folder, hosts, limits=LIMITS)
-        (self.rack.site / "templates").mkdir()
-        self.role(**(role or {}))
-        self.template(template)
-        self.secret(SECRET)
-
-    def template(self, text: str) -> None:
-        (self.rack.site / "templates/user.j2").write_text(text)
-
-    def role(self, **more: Any) -> None:
-        role = {"image": "web@1", "ramdisk": "fake", "config": {"user-data": "user.j2"}, "vars": {"ntp": "ntp1"}}
-        self.rack.write("roles/web.yaml", role | more)
-
-    def secret(self, value: str) -> None:
-        path = self.rack.site / "db-password"
-        path.write_text(value)
-        path.chmod(0o600)
-
-    def open(self) -> OpenSite:
-        return OpenSite(self.rack.site)
-
-    def word(self, host: str = "node-1") -> tuple[Word, str]:
-        site = self.open()
-        try:
-            found = Configs(site).finding(site.spec(host))
-            return found.word, found.reason
-        finally:
-            site.close()
-
-
 @pytest.fixture
 def one(tmp_path: Path) -> Site:
     return Site(tmp_path)
-
-
-def deployed(site: Site, stack: ExitStack, **faults: Any) -> SimulatedMachine:
-    machine = site.rack.power_up(stack, pace=0.2, faults={"node-1": faults})["node-1"]
-    assert reimage(site.rack.site).status is RunStatus.succeeded
-    return machine
-
-
-def push(site: Site, *hosts: str, until: float = 30, **more: Any) -> list[pushes.Ended]:
-    opened = site.open()
-    worker = Worker(opened, runs=False)
-    try:
-        return list(pushes.roll(opened, hosts or ["node-1"], listening=worker.try_start, **more))
-    finally:
-        worker.stop()
-        opened.close()
-
-
-def listening(site: Site, seconds: float) -> None:
-    opened = site.open()
-    worker = Worker(opened, runs=False)
-    try:
-        worker.try_start()
-        time.sleep(seconds)
-    finally:
-        worker.stop()
-        opened.close()
-
-
-def record(site: Site, host: str = "node-1") -> Any:
-    opened = site.open()
-    try:
-        return Configs(opened).deployment(host)
-    finally:
-        opened.close()
 
 
 # what is there, what is wanted
@@ -145,6 +67,27 @@ def test_a_template_that_no_longer_renders_is_unknown(one: Site, stack: ExitStac
     word, reason = one.word()
     assert word is Word.unknown
     assert "vars.ntp" in reason
+
+
+def test_a_scan_finds_it_for_hosts_that_were_deployed(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path, 2)
+    site.rack.power_up(stack, pace=0.2)
+    assert reimage(site.rack.site).status is RunStatus.succeeded
+    bmcs = scan_rig.Rig(site.rack.site, {name: scan_rig.Machine() for name in site.rack.names})
+
+    def found() -> dict[tuple[str, str], Word]:
+        result = scan(site.open(), read=bmcs.read)
+        return {(r.host, r.finding.setting): r.finding.word for r in result.findings}
+
+    assert found() == {("node-1", "config.digest"): Word.match}
+    site.role(vars={"ntp": "ntp2"})
+    assert found() == {("node-1", "config.digest"): Word.differs}
+    (drift,) = drifts(site.open())
+    assert (drift.severity, drift.reason.partition(";")[0]) == ("warning", "user-data changed")
+    assert push(site)[0].state == "applied"
+    assert found() == {("node-1", "config.digest"): Word.match}
+    assert hosts.show(site.open(), "node-1")["config"]["word"] == "match"
+    assert hosts.show(site.open(), "node-2")["config"] is None
 
 
 # pushed
@@ -304,7 +247,8 @@ def test_the_first_host_goes_alone_and_none_after_a_failure(tmp_path: Path, stac
     site.role(vars={"ntp": "ntp2"})
     assert [(e.host, e.state) for e in push(site, "node-1", "node-2", "node-3")] == [("node-1", "failed")]
     assert record(site, "node-2").push is None
-    assert [(e.host, e.state) for e in push(site, "node-2", "node-1", "node-3")][0] == ("node-2", "applied")
+    second = push(site, "node-2", "node-1", "node-3")
+    assert (second[0].host, second[0].state) == ("node-2", "applied")
     assert record(site, "node-3").push is not None  # the second batch: together with the one that fails
 
 
@@ -403,6 +347,7 @@ def test_a_secret_that_cannot_be_read_is_said_before_the_machine_is_touched(tmp_
     assert run.status is RunStatus.failed
     assert run.error is not None
     assert run.error.code == "SecretError"
+    assert [s.name for s in site.open().store.steps(run.id)] == ["preflight"], "no hook has drained it either"
     assert site.rack.machine("node-1").generation == 1
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -143,6 +145,29 @@ def test_the_plan_lists_them_and_only_where_there_are_any(rack: Rack) -> None:
     assert plan.step("drain").limit == 20 * 60 + 60
     assert plan.step("health").seconds == 630
     assert "undrain" not in [s.name for s in plan.steps]
+
+
+def typed(*argv: str) -> str:
+    """In a process of its own: the engine keeps the standard error that it was first launched with."""
+    done = subprocess.run(
+        [sys.executable, "-m", "metalimmu", *argv], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def test_on_the_command_line(rack: Rack, stack: ExitStack) -> None:
+    power_up(rack, stack)
+    web = stack.enter_context(service())
+    edit(rack, hooks=hooks(noted("lb"), after=("./note",)), health={"http": web.url, "for": "300ms", **QUICK})
+    said = typed("plan", "--site", str(rack.site), "node-1")
+    assert "    drain      hooks before the reimage           about 60 s, at most 6 min\n" in said
+    assert "               lb: ./note node-1, at most 5m; undo: ./note undo\n" in said
+    assert f"               127.0.0.1: GET {web.url}, for 300ms without a break, within 3s\n" in said
+    run = reimage(rack.site)
+    said = typed("run", "show", "--site", str(rack.site), run.id)
+    assert "lb done" in said
+    assert "127.0.0.1 good for 0 s" in said
+    assert "healthy" in typed("host", "list", "--site", str(rack.site), "-o", "wide")
 
 
 def test_a_template_that_does_not_render_is_found_before_a_machine_is_touched(rack: Rack) -> None:

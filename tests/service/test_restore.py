@@ -21,6 +21,9 @@ from forwarder import Forwarder
 from rack import LIMITS, Rack, free_port
 
 from metalimmu.bmc.fake_machines import FileMachine
+from metalimmu.errors import LeaseLost
+from metalimmu.observed.machine import Machine
+from metalimmu.service import presence
 from metalimmu.service.backup.make import Made, Protection, backup
 from metalimmu.service.backup.restore import Report, Secrets, restore
 from metalimmu.service.planning import plan_host
@@ -181,11 +184,13 @@ def test_the_old_controller_still_lives(tmp_path: Path, stack: ExitStack, writte
         seen = int(run.error.message.split()[9].strip(","))
         assert seen in (fence, fence + 1), run.error.message
         assert run.error.message.endswith(f"ours is {ours}")
-    before = [rack.machine(n) for n in rack.names]
+    before = [_untouched(rack.machine(n)) for n in rack.names]
     assert [m.generation for m in before] == [2, 2, 2]
     resume(site, runs[0])  # a person insists
     until(lambda: statuses(site)["interrupted"] == 3, "the old one refuses again", first)
-    assert [rack.machine(n) for n in rack.names] == before, "a controller that was replaced has written to a BMC"
+    assert [_untouched(rack.machine(n)) for n in rack.names] == before, (
+        "a controller that was replaced has written to a BMC"
+    )
 
     address.turn(again.folder)
     for name in rack.names:
@@ -195,6 +200,40 @@ def test_the_old_controller_still_lives(tmp_path: Path, stack: ExitStack, writte
     assert [rack.machine(n).generation for n in rack.names] == [3, 3, 3]
     assert set(written.values()) == {1}
     assert first.poll() is None
+
+
+def test_the_old_controller_lives_and_nobody_talks_to_it(
+    tmp_path: Path, stack: ExitStack, written: Counter[tuple[int, int]]
+) -> None:
+    """It would think the machines silent and start them again; but it sees that another one has its address."""
+    rack = Rack(tmp_path, hosts=3, limits=FAST | {"stall": "24s"})  # it starts a machine again after half of that
+    address = Address(rack, stack)
+    rack.power_up(stack, faults={name: {"network_cut": "40"} for name in rack.names})  # 8 s
+    site = OpenSite(rack.site)
+    stack.callback(site.close)
+    runs = submitted(site, rack.names)
+    first = controller(stack, rack.site, "0.5")
+    until(lambda: all(d.checked_in for d in _deployments(site, runs)), "all are in their ramdisks", first)
+    made = backup(site, tmp_path / "backup.tar", SECRET, chunks="include")
+    again, _ = restored(rack, made)
+    stack.callback(again.close)
+    address.of(again.folder)
+    second = controller(stack, again.folder, "0.5")
+    until(again.store.workers, "the restored one works", second)
+    address.turn(again.folder)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert "another controller answers at https://127.0.0.1" in err.splitlines()[-1]
+    until(lambda: all(r.status in FINAL for r in again.store.runs(limit=10)), "all runs end", second)
+    assert statuses(again) == {"succeeded": 3}
+    assert [rack.machine(n).generation for n in rack.names] == [3, 3, 3]
+    assert set(written.values()) == {1}
+
+    site.close()
+    with pytest.raises(LeaseLost) as raised:  # nor does it begin again
+        presence.check(OpenSite(rack.site))
+    assert "move" in raised.value.hint
+    presence.check(again)  # the one that it is
 
 
 def test_restored_twice_from_one_backup(tmp_path: Path) -> None:
@@ -301,6 +340,11 @@ def test_a_run_that_had_not_begun_waits_for_a_sign_or_a_person(tmp_path: Path, s
     until(lambda: again.store.run(runs[1]).status is RunStatus.succeeded, "the person has decided", second)
     assert again.store.run(runs[1]).error is None
     assert [rack.machine(n).generation for n in rack.names] == [5, 3]
+
+
+def _untouched(machine: Machine) -> Machine:
+    """Without what reading it changes."""
+    return msgspec.structs.replace(machine, sessions=0)
 
 
 class Address:

@@ -13,7 +13,7 @@ import pytest
 from drive import PACE
 from rack import LIMITS, Rack
 
-from metalimmu.errors import GuardRefused, UsageError
+from metalimmu.errors import GuardRefused, HostsRefused, UsageError
 from metalimmu.plan.waves import RolloutState, RowState
 from metalimmu.service import rollouts
 from metalimmu.service.freezes import freeze, thaw
@@ -22,7 +22,7 @@ from metalimmu.service.worker import Worker
 from metalimmu.store.records import RunStatus
 from metalimmu.store.rollout_records import RolloutHost, RolloutRecord
 
-SHORT = {**LIMITS, "check_in": "8s", "phone_home": "6s", "bmc": "5s"}
+SHORT = {**LIMITS, "check_in": "8s", "phone_home": "6s", "bmc": "5s", "report_again": "5s"}
 
 
 @pytest.fixture
@@ -143,7 +143,9 @@ def test_a_bad_version_goes_back_by_itself(tmp_path: Path, stack: ExitStack) -> 
     }
     assert fleet.proven() == {"node-1": "web@2", "node-2": "web@1", "node-3": "web@1"}
     assert "went back" in ended.reason
-    assert "report" in next(r.reason for r in fleet.rows() if r.host == "node-2")
+    why = {r.host: r.reason for r in fleet.rows()}
+    assert why["node-2"].startswith("report: ")
+    assert why["node-3"] == "another host of its wave failed; it went back"
 
 
 def test_pause_resume_and_cancel(tmp_path: Path, stack: ExitStack) -> None:
@@ -236,7 +238,8 @@ def test_a_host_of_two_rollouts_is_reimaged_by_one(tmp_path: Path, stack: ExitSt
     assert fleet.finish(first).state is RolloutState.done
     assert fleet.finish(second).state is RolloutState.done
     assert sorted(r.host for r in fleet.site.store.runs()) == ["node-1", "node-2"]
-    assert any("already proven" in r.reason for r in fleet.rows())
+    rows = [r for o in (first, second) for r in fleet.site.store.rollouts.hosts(o.id)]
+    assert sum("already proven" in r.reason for r in rows) == 1  # of whichever came second
 
 
 def test_a_single_run_counts_like_a_rollout(tmp_path: Path, stack: ExitStack) -> None:
@@ -252,3 +255,15 @@ def test_a_single_run_counts_like_a_rollout(tmp_path: Path, stack: ExitStack) ->
         submit(fleet.site, plan_host(fleet.site, "node-4"))
     assert submit(fleet.site, plan_host(fleet.site, "node-4"), options={"allow_same_domain": True})
     fleet.finish(record)
+
+
+def test_many_are_asked_again_together(tmp_path: Path, stack: ExitStack, capsys: pytest.CaptureFixture[str]) -> None:
+    from metalimmu.cli import many
+
+    fleet = Fleet(tmp_path, stack, 3)
+    assert fleet.finish(fleet.ask()).state is RolloutState.done
+    fleet.worker.stop()
+    with pytest.raises(HostsRefused) as caught:
+        many.prove(fleet.site, [*fleet.rack.names, "nobody"])
+    assert caught.value.problems[0].startswith("nobody: ")
+    assert sorted(capsys.readouterr().out.splitlines()) == [f"node-{i}: proven at web@1" for i in (1, 2, 3)]

@@ -22,7 +22,7 @@ from metalimmu.errors import (
     PlanDiffers,
     PlanError,
 )
-from metalimmu.plan.saved import encode
+from metalimmu.plan.saved import SavedGuards, encode
 from metalimmu.plan.types import Plan
 from metalimmu.plan.waves import RolloutState
 from metalimmu.service.freezes import freeze
@@ -93,7 +93,7 @@ def test_what_a_plan_says_of_itself(fleet: SavedSite) -> None:
     assert before <= content.created <= time.time()
     assert content.expires == content.created + 3600
     assert "@" in content.author.name
-    assert content.guards == {"site": {"mode": "read-write", "max_hosts": 1000}, "pools": {"web": {}}}
+    assert content.guards == SavedGuards(site={"mode": "read-write", "max_hosts": 1000}, pools={"web": {}})
     assert list(content.images) == ["web@1"]
     assert [len(h.config) for h in content.hosts] == [64, 64]
 
@@ -121,6 +121,15 @@ def test_every_difference_host_by_host(fleet: SavedSite) -> None:
         "node-1: identity.serial: planned S0001, now S9999",
         "node-2: document.root_disk.serial: planned nothing, now D1",
     )
+
+
+def test_waves_that_another_program_made(tmp_path: Path, stack: ExitStack) -> None:
+    """The first host alone, then batches: no plan can leave that out."""
+    fleet = SavedSite(tmp_path, stack, 3, batch=1)
+    content = fleet.plan().content
+    hosts = tuple(msgspec.structs.replace(h, wave=1) for h in content.hosts)
+    make.write(fleet.site, msgspec.structs.replace(content, hosts=hosts), fleet.file)
+    assert differences(fleet) == ("node-2: wave: planned 1, now 2", "node-3: wave: planned 1, now 3")
 
 
 def test_the_rendered_config(fleet: SavedSite) -> None:
@@ -211,7 +220,7 @@ def test_applied_at_the_same_moment_twice(fleet: SavedSite) -> None:
 def test_killed_between_keeping_the_plan_and_beginning(fleet: SavedSite) -> None:
     saved = fleet.plan()
     work = applying.work_of(saved)
-    hosts = {h.host: msgspec.to_builtins(h) for h in saved.content.hosts}
+    hosts = [(h.host, msgspec.json.encode(h)) for h in saved.content.hosts]
     fleet.site.store.plans.keep(PlanRecord(digest=saved.digest, by="me", work=work), hosts)
     assert fleet.apply() == work
 
@@ -316,7 +325,7 @@ def test_a_site_edited_during_a_run_changes_nothing_of_it(tmp_path: Path, stack:
     fleet.power_up()
     saved = fleet.plan()
     work = fleet.apply()
-    edited = []
+    edited: list[int] = []
 
     def tick() -> None:
         if not edited and fleet.site.store.runs(host="node-1"):
@@ -328,7 +337,7 @@ def test_a_site_edited_during_a_run_changes_nothing_of_it(tmp_path: Path, stack:
     assert record.state is RolloutState.done, (record.reason, fleet.states(work))
     assert edited
     [run] = fleet.site.store.runs(host="node-2")
-    assert Plan.decode(run.plan) == saved.host("node-2").plan
+    assert Plan.decode(run.plan) == saved.content.hosts[1].plan
     assert fleet.site.store.host("node-2").image == "web@1"
 
 
@@ -543,10 +552,10 @@ def test_plans_of_hosts_are_dropped_when_their_rollout_has_ended(tmp_path: Path,
     assert record.state is RolloutState.done, (record.reason, fleet.states(work))
     store = fleet.site.store.plans
     assert store.of_host(saved.digest, "node-1") is not None
-    store.keep(PlanRecord(digest="sha256:1", work="r-x"), {"a": {"x": 1}})
+    store.keep(PlanRecord(digest="sha256:1", work="r-x"), [("a", b"x")])
     assert store.of_host(saved.digest, "node-1") is None
     assert store.get(saved.digest) is not None
-    assert store.of_host("sha256:1", "a") == {"x": 1}
+    assert store.of_host("sha256:1", "a") == b"x"
     assert store.of_host("sha256:1", "b") is None
     assert store.get("sha256:2") is None
 
