@@ -61,9 +61,8 @@ def _choice(attribute: Attribute, value: Scalar, displays: bool) -> Wrong | None
     allowed = [c.display or c.name for c in attribute.choices] if displays else names
     if value in names or (displays and value in allowed):
         return None
-    return Wrong(
-        f"one of {listed([visible(a, 60) for a in allowed])}", shown(value), _instead(value, attribute, allowed)
-    )
+    words = [visible(a, 60) for a in allowed]
+    return Wrong(f"one of {listed(words)}", shown(value), _instead(value, attribute, words))
 
 
 def _instead(value: Scalar, attribute: Attribute, allowed: list[str]) -> str:

@@ -125,7 +125,7 @@ class Served:
         return record
 
 
-def stop(process: subprocess.Popen[str], sign: signal.Signals = signal.SIGTERM, *, within: float = 15.0) -> str:
+def stop(process: subprocess.Popen[str], sign: signal.Signals = signal.SIGTERM, *, within: float = 60.0) -> str:
     began = time.monotonic()
     process.send_signal(sign)
     out, _ = process.communicate(timeout=DEADLINE)
