@@ -15,17 +15,18 @@ DEBIAN := \
   e2fsprogs dosfstools mtools fdisk \
   xorriso squashfs-tools cpio zstd \
   grub-efi-amd64-bin grub-pc-bin grub-common \
-  openssl curl \
+  openssl curl age \
   tzdata openssh-client openipmi chromium
 
 # Answers of real BMCs, beside the checkout where there are any; CI names the folder, and there they must be.
 RECORDINGS := METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$([ ! -d ../shared/recordings ] || (cd ../shared/recordings && pwd))}"
 
-.PHONY: help setup debian demo test bench lock clean
+.PHONY: help setup debian demo test simulate bench lock clean
 
 help:
 	@echo "make demo    reimage a virtual machine to version 1, to version 2, and roll back, each proven"
 	@echo "make test    everything: linters, types, floors, unit, conformance, emulator, virtual machines"
+	@echo "make simulate  a thousand hosts in waves, 200 times, with failures and controllers that die"
 	@echo "make bench   the numbers, side by side with fair competitors"
 
 setup: debian $(VENV)/.installed
@@ -60,6 +61,9 @@ test: setup
 	@$(RECORDINGS) $(BIN)/pytest -q -n 4 -m "not e2e and not emulator"
 	@echo "building the images and ramdisks that the tests boot (once)"; $(BIN)/python tests/artifacts.py
 	@$(RECORDINGS) $(BIN)/pytest -q -n 2 --dist loadfile -m "e2e or emulator"
+
+simulate: setup
+	@METALIMMU_SEEDS=200 $(BIN)/pytest -q -n 2 tests/service/test_rollout_sim.py
 
 bench: setup
 	@$(BIN)/python -m benchmarks

@@ -6,10 +6,12 @@ What is checked, and when, is in rollout_sim.py: at each admission and at each m
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from rollout_sim import scenario
 
-SEEDS = 200
+SEEDS = int(os.environ.get("METALIMMU_SEEDS", "20"))  # `make simulate` plays 200: twelve minutes of one core
 TOGETHER = 20
 
 
