@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ def run(args: Sequence[str]) -> int:
     """
     # A stopped service or container must log out of its BMCs and leave its runs for `resume`, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The documents of a fleet are a million objects that stay. Looking through them for garbage after every 700 new ones took
+    # a third of the time of a plan for 10,000 hosts; the memory at its peak is the same.
+    gc.set_threshold(20_000, 20, 50)
     if sys.stdout is None:  # closed by the caller
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     try:

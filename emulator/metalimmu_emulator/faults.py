@@ -19,6 +19,7 @@ other-machine      another machine is behind this BMC, from the next       seria
 clock              the machine's clock is wrong, from the next power-on    base (ISO time, 1999-12-31T23:00:00)
 =================  ======================================================  ======================================
 
+Over IPMI hold reboot, no-power-effect, override-ignored and wrong-serial (and those that are the machine's).
 Each takes `seconds` too: how long it lasts (default: until cleared). `times`: how often it strikes.
 """
 

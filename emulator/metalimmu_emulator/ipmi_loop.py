@@ -44,7 +44,8 @@ class Loop:
     def close(self) -> None:
         self._stop.set()
         self.call(lambda: None)
-        self._thread.join(10)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(10)
         os.close(self._wake_in)
         os.close(self._wake_out)
 

@@ -19,9 +19,13 @@ USER, OPERATOR = 2, 3
 ADMINISTRATOR = 4
 IDLE_SECONDS = 60.0
 MOST_SESSIONS = 4
-NO_SUCH_NAME, NO_SUCH_RIGHTS, NO_ROOM = 0x0D, 0x0A, 0x01  # RMCP+ status codes (13.24)
+SHA1 = 1  # RAKP-HMAC-SHA1 (13.28)
+NO_ROOM, NO_SUCH_ALGORITHM, NO_SUCH_RIGHTS, NO_SUCH_NAME = 0x01, 0x04, 0x0A, 0x0D  # RMCP+ status codes (13.24)
 PONG = bytes.fromhex("0600ff06 000011be 40 00 00 10 000011be 00000000 81 00 000000000000")
 """RMCP/ASF presence: IPMI is supported (13.2.4); the tag, byte 9, is the asker's."""
+
+
+_OF_A_REQUEST = ("seqlun", "rqlun", "clientaddr", "clientnetfn", "clientcommand")
 
 
 class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
@@ -85,11 +89,12 @@ class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
     def later(self) -> Callable[[int], None]:
         """To answer this request from the loop, after it: when the client has given it up, nobody is told."""
         key = self._key
-        asked = (self.seqlun, self.rqlun, self.clientaddr, self.clientnetfn, self.clientcommand)
+        asked = {name: getattr(self, name) for name in _OF_A_REQUEST}  # pyghmi's, which are untyped
 
         def answer(code: int) -> None:
             if self._key == key and self.up:
-                self.seqlun, self.rqlun, self.clientaddr, self.clientnetfn, self.clientcommand = asked
+                for name, value in asked.items():
+                    setattr(self, name, value)
                 self.send_ipmi_response(code=code)
 
         return answer
@@ -154,12 +159,20 @@ class Server(pyghmi_bmc.Bmc):  # type: ignore[misc]
             super().sessionless_data(data, sockaddr)
 
     def _open(self, request: bytearray, peer: Any) -> None:
+        """Pyghmi answers with SHA-1 whatever was proposed, and a client that takes its proposal for accepted (pyghmi's own)
+        fails: refused, it proposes SHA-1.
+        """
         self._drop(lambda client: client.sockaddr == peer)  # it begins anew
-        if len(self.sessions) < MOST_SESSIONS:
+        if request[12] & 0x3F != SHA1:
+            self._refuse(request, NO_SUCH_ALGORITHM, peer)
+        elif len(self.sessions) >= MOST_SESSIONS:
+            self._refuse(request, NO_ROOM, peer)
+        else:
             login = (self.authdata, self.kg, peer, self.serversocket, bytes(request), self.uuid, self)
             self.clients.append(LabSession(*login))
-            return
-        answer = bytes((request[0], NO_ROOM, 0, 0)) + bytes(request[4:8])
+
+    def _refuse(self, request: bytearray, status: int, peer: Any) -> None:
+        answer = bytes((request[0], status, 0, 0)) + bytes(request[4:8])
         head = bytes.fromhex("0600ff07 06 11 00000000 00000000") + struct.pack("<H", len(answer))
         session._io_sendto(self.serversocket, bytearray(head + answer), peer)  # noqa: SLF001
 

@@ -72,7 +72,7 @@ class Serial:
                 self._sock.send(data)
 
     def close(self) -> int | None:
-        sock, self._sock = self._sock, None
+        sock, self._sock, self._next = self._sock, None, 0.0
         if sock is None:
             return None
         fd = sock.fileno()

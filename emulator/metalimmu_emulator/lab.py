@@ -1,4 +1,4 @@
-"""A lab: N virtual servers, each behind its own Redfish BMC, in one folder that is all there is of it.
+"""A lab: N virtual servers, each behind its own BMC that speaks Redfish and IPMI, in one folder that is all there is of it.
 
 ::
 

@@ -87,7 +87,7 @@ def _run(folder: Path, stop: threading.Event) -> None:
             raise LabError("/proc is not there")
         ports = tuple(server.port for server in servers)
         write_message(folder / layout.SUPERVISOR, Supervisor(me, ports, others.ports))
-        LOG.info("%d BMCs answer on ports %s", len(servers), ports)
+        LOG.info("%d BMCs answer on ports %s, over IPMI on %s", len(servers), ports, others.ports)
         _watch(folder, servers, stop)
     finally:
         others.close()

@@ -68,7 +68,9 @@ def secret(ref: str, *, folder: Path | None = None) -> str:
         path_, _, wanted = name.rpartition("#")
         found = _vault(path_, f"secret vault:{path_}").get(wanted)
         if not isinstance(found, str) or not found:
-            raise SecretError(f"secret vault:{path_} has no text in its field {wanted!r}", hint=f"`vault kv get {path_}`")
+            raise SecretError(
+                f"secret vault:{path_} has no text in its field {wanted!r}", hint=f"`vault kv get {path_}`"
+            )
         value = found
     else:
         value = read(ref, folder=folder).password

@@ -67,14 +67,19 @@ async def serve(
 
 
 async def _end_handshakes() -> None:
-    """Connections in the middle of theirs have no handler yet: a task of the loop's has them, which closes them when it is
-    cancelled, and the loop needs a few turns for it.
+    """Connections in the middle of theirs have no handler yet: a task of the loop's has each, and closes it when it is
+    cancelled after it has begun. Both take a few turns of the loop.
     """
+    await _turns(5)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    for _ in range(5):
+    await _turns(5)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
         await asyncio.sleep(0)
 
 

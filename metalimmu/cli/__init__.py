@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
     "ramdisk": ("ramdisk", "ramdisk", "Build the ramdisk that writes images.", "Nouns"),
     "schedule": ("schedule", "schedule", "List, start, pause and resume schedules.", "Nouns"),
     "alert": ("alert", "alert", "List, test and send alerts.", "Nouns"),
-    "lab": ("lab", "lab", "A rack of virtual machines behind Redfish BMCs.", "Nouns"),
+    "lab": ("lab", "lab", "A rack of virtual machines behind BMCs.", "Nouns"),
     "serve": ("serve", "serve", "Run schedules, alerts, worker and boot service.", "Site"),
     "metrics": ("report", "metrics", "Print metrics of the last scans for Prometheus.", "Site"),
     "backup": ("backup", "backup", "Back up the controller while runs go on.", "Site"),

@@ -1,4 +1,4 @@
-"""`lab up | status | console | down`: a rack of virtual machines behind Redfish BMCs."""
+"""`lab up | status | console | down`: a rack of virtual machines behind BMCs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ name_option = click.option("--name", default="default", show_default=True, help=
 
 @click.group()
 def lab() -> None:
-    """A rack of virtual machines, each behind a Redfish BMC of its own; or a fleet of BMCs without machines."""
+    """A rack of virtual machines, each behind a BMC of its own (Redfish and IPMI); or a fleet of BMCs without machines."""
 
 
 lab.add_command(demo)

@@ -16,7 +16,6 @@ from metalimmu.desired.base import Document as Document  # noqa: PLC0414  # part
 from metalimmu.desired.base import Duration as Duration  # noqa: PLC0414
 from metalimmu.desired.base import Name as Name  # noqa: PLC0414
 from metalimmu.desired.base import Tls as Tls  # noqa: PLC0414
-from metalimmu.desired.hooks import Command
 from metalimmu.desired.hooks import Health as Health  # noqa: PLC0414
 from metalimmu.desired.hooks import Hook as Hook  # noqa: PLC0414
 from metalimmu.desired.hooks import Hooks as Hooks  # noqa: PLC0414
@@ -77,6 +76,16 @@ Throughput = Annotated[
         examples=["100MB/s"],
     ),
 ]
+OnMachine = (
+    Annotated[
+        str,
+        Meta(
+            description="a program of the machine, by its whole path, and its arguments; no shell, no template",
+            examples=["/usr/local/sbin/reconfigure --all"],
+        ),
+    ]
+    | list[str]
+)
 AtOnce = Annotated[int, Meta(ge=1, le=10000, description="a whole number from 1 to 10000")]
 Approvals = Annotated[int, Meta(ge=0, le=2, description="a number of people from 0 to 2")]
 Mode = Literal["read-only", "read-write"]
@@ -176,7 +185,7 @@ class Role(Document, frozen=True, kw_only=True):
     config: dict[
         str, str
     ] = {}  # seed file name -> template file in templates/; user-data, meta-data, network-config have defaults
-    apply: Command | None = None  # run on the machine by `config push`, among the new files; without it cloud-init
+    apply: OnMachine | None = None  # run on the machine by `config push`, among the new files; without it cloud-init
     vars: dict[str, object] = {}
     labels: dict[str, str] = {}
     ramdisk: str = "generic"  # flavour

@@ -25,7 +25,8 @@ by itself (--auto-rollback) is the end of what was begun, so a closed window doe
 A host *changes* while a run, or a person's power act, has its lease. It is *active* when its state is active, it is on,
 not just restarted, in neither quarantine nor maintenance, and does not change. A host that is not active costs nothing
 more by being reimaged: `min_active` and `max_unavailable` never keep a broken pool from being mended.
-`release` changes no machine and is asked nothing.
+`release` changes no machine and is asked nothing. A `config push` is asked like the beginning of a reimage, but for
+`approvals`, `min_active` and `max_unavailable`: the machine goes on. It is asked again when the machine fetches.
 """
 
 from __future__ import annotations

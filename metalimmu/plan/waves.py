@@ -151,7 +151,9 @@ def decide(rollout: Rollout, world: World, now: float) -> tuple[Act, ...]:
     rows = rollout.rows
     busy = [r for r in rows if r.state in BUSY]
     if rollout.state is RolloutState.cancelling:
-        return (Wait(f"cancelled; first to be finished: {_hosts(busy)}"),) if busy else (Finish(RolloutState.cancelled),)
+        return (
+            (Wait(f"cancelled; first to be finished: {_hosts(busy)}"),) if busy else (Finish(RolloutState.cancelled),)
+        )
     failed = [r for r in rows if r.state in WENT_WRONG]
     if len(failed) >= max(1, rollout.max_failures):
         return _failing(rollout, failed, busy, world, now)

@@ -18,6 +18,7 @@ from metalimmu.desired.profile import SEVERITIES
 from metalimmu.errors import ToolError
 from metalimmu.plan.types import DRIFT
 from metalimmu.service import reasons
+from metalimmu.store.facts import BACKUP
 
 if TYPE_CHECKING:
     from metalimmu.service.site import OpenSite
@@ -60,6 +61,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     unfinished: int = 0
     schedules: tuple[ScheduleMetrics, ...] = ()
     messages: dict[str, int] = {}  # of alerts, by status
+    backup: float | None = None  # the moment of the newest backup that was made
+    backup_failing: bool = False
     worker: bool | None = None  # is this process the site's worker; None: it is not one that could be
 
 
@@ -75,6 +78,8 @@ def text(m: Metrics) -> str:
         *_scan(m.scan),
         *_schedules(m.schedules),
         ("alert_messages", "Messages of alerts in the outbox.", _by("status", m.messages)),
+        ("backup_last_success_timestamp_seconds", "The moment of the newest backup.", _one(m.backup)),
+        ("backup_failing", "1 while the newest try of a backup has failed.", _one(m.backup_failing)),
         ("worker", "1 while this process is the site's worker.", _one(m.worker)),
     ]
     return "".join(_family(f"metalimmu_{name}", help_, list(samples)) for name, help_, samples in families)
@@ -174,6 +179,7 @@ def collect(
     from metalimmu import __version__
 
     store = site.store
+    backup = store.fact(BACKUP) or {}
     known = [h for h in store.known_hosts() if h.host in site.docs.hosts]
     hosts = dict(Counter(str(h.state) for h in known))
     scan = _last(site)
@@ -191,6 +197,8 @@ def collect(
         unfinished=len(store.unfinished_scans()),
         schedules=tuple(schedules),
         messages={str(k): v for k, v in store.triggers.count_messages().items()},
+        backup=backup.get("at"),
+        backup_failing="error" in backup,
         worker=worker,
     )
 

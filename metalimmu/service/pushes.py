@@ -82,6 +82,8 @@ def _unfit(spec: HostSpec, d: DeploymentRecord) -> str:
         return f"{spec.name} has no role: no config is wanted of it"
     if d.assignment.image.partition("@")[0] != spec.image.partition("@")[0]:
         return f"{spec.name} runs {d.assignment.image}, its role wants {spec.image}: the config is made for that"
+    if not spec.limits["report_again"]:
+        return f"limits.report_again is 0: the system of {spec.name} never asks again"
     if not d.host_key:
         return (
             f"the system of {spec.name} has no unit that fetches configs, or has not reported yet: "

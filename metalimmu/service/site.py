@@ -28,6 +28,7 @@ class OpenSite:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
+        self._identity: tuple[int, int] | None = None
 
     @cached_property
     def docs(self) -> SiteDocs:
@@ -61,7 +62,17 @@ class OpenSite:
                 f"{self.state} is half restored: a `metalimmu restore` broke off",
                 hint="run it again; what was there before lies beside that folder",
             )
-        return SqliteStore(self.state / "store.sqlite")
+        opened = SqliteStore(self.state / "store.sqlite")
+        self._identity = _identity(self.state / "store.sqlite")
+        return opened
+
+    def check_store(self) -> None:
+        """Raises StoreError when the open store is no longer the site's: a restore has put another in its place."""
+        if "store" in self.__dict__ and _identity(self.state / "store.sqlite") != self._identity:
+            raise StoreError(
+                f"{self.state} was restored from a backup while this process had it open",
+                hint="start this command again: it would go on with what is no longer true",
+            )
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -108,6 +119,14 @@ class OpenSite:
             self.store.close()
         if "budget" in self.__dict__:
             self.budget.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def private_folder(path: Path) -> Path:

@@ -84,6 +84,7 @@ class Worker:
             return False
         self.elected = True
         try:
+            self._site.check_store()
             self._start()
         except BaseException:
             self.stop()

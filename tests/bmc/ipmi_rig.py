@@ -248,14 +248,14 @@ def serial_port(sock: socket.socket, banner: bytes = b"login: ") -> Iterator[lis
                 while not stop.is_set():
                     try:
                         data = line.recv(4000)
+                        heard.extend([data] if data else [])
+                        line.sendall(data.upper())
                     except TimeoutError:
                         continue
                     except OSError:
                         break
                     if not data:
                         break
-                    heard.append(data)
-                    line.sendall(data.upper())
 
     thread = threading.Thread(target=run)
     thread.start()

@@ -143,6 +143,10 @@ def test_vault(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VAULT_TOKEN", "hvs.secret")
         assert credentials.read("vault:kv/bmc/web-1").password == "from the vault"
         assert credentials.read("vault:old/bmc").password == "from version 1"
+        assert credentials.secret("vault:kv/bmc/web-1#username") == "root"
+        assert credentials.secret("vault:kv/bmc/web-1") == "from the vault"
+        with pytest.raises(SecretError, match="no text in its field 'token'"):
+            credentials.secret("vault:kv/bmc/web-1#token")
         with pytest.raises(SecretError, match="vault:kv/bmc/web-2") as caught:
             credentials.read("vault:kv/bmc/web-2")
         assert "hvs.secret" not in str(caught.value)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from metalimmu.bmc import credentials, ipmi_boot
 from metalimmu.bmc.ipmi import IpmiBmc
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.unknown import BmcTimeout
-from metalimmu.errors import BmcNotPermitted, BmcReadOnly, BmcRefused, BmcUnsupported, LeaseLost
+from metalimmu.errors import BmcBusy, BmcNotPermitted, BmcReadOnly, BmcRefused, BmcUnsupported, LeaseLost
 from metalimmu.observed.types import (
     BootEnabled,
     BootMode,
@@ -366,3 +370,32 @@ def test_slow_power_holds_up_nobody(lab: tuple[LabBmc, Machine]) -> None:
         )  # after the power-on that was asked before it
         assert machine.acts == ["On"]
         assert bmc.boot_override().enabled is BootEnabled.once
+
+
+def test_stock_pyghmi_can_log_in_to_the_labs_bmc(lab: tuple[LabBmc, Machine]) -> None:
+    """Which it cannot at its own server: that answers SHA-256 with SHA-1."""
+    program = "import sys; from pyghmi.ipmi.command import Command; c = Command(*sys.argv[1:4], port=int(sys.argv[4])); print(c.get_power())"
+    command = [sys.executable, "-c", program, "127.0.0.1", USER, PASSWORD, str(lab[0].port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "{'powerstate': 'off'}\n", done.stderr
+
+
+def test_as_many_sessions_as_there_is_room_for(lab: tuple[LabBmc, Machine]) -> None:
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(open_(lab[0].port)).power_state()
+        with open_(lab[0].port) as bmc, pytest.raises(BmcBusy, match="Insufficient resources"):
+            bmc.power_state()
+    with open_(lab[0].port) as bmc:
+        assert bmc.power_state() is PowerState.off
+
+
+@pytest.mark.parametrize(
+    "noise", [b"", b"\x06\0\xff\x07", b"\x06\0\xff\x07\x06\x10" + bytes(60), bytes(2000), b"\xff" * 300]
+)
+def test_noise_is_no_end_of_the_labs_bmc(lab: tuple[LabBmc, Machine], noise: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(20):
+            sock.sendto(noise, ("127.0.0.1", lab[0].port))
+        with open_(lab[0].port) as bmc:
+            assert bmc.power_state() is PowerState.off

@@ -40,7 +40,6 @@ class Typed:
         assert got == status, said
         return said.out + said.err
 
-
     def alone(self, *words: object) -> str:
         """In a process of its own: it becomes the worker."""
         argv = [sys.executable, "-m", "metalimmu", *map(str, words), "--site", str(self.fleet.rack.site)]

@@ -80,6 +80,7 @@ def deployed(site: OpenSite, boot: BootSide) -> dict[str, str]:
     return {f.path: f.content for f in boot.config(d).files}
 
 
+@pytest.mark.timeout(2400)
 def test_a_push_changes_a_machine_that_runs_and_is_proven_by_its_digest(tmp_path: Path) -> None:
     package, version = built.older_package()
     store, image = built.image("debian@1", "debian", packages=(f"{package}={version}",))

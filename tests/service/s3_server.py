@@ -95,7 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             start = int(query.get("continuation-token", "0"))
             shown = keys[start : start + self.s3.page]
             more = start + self.s3.page < len(keys)
-            text = "".join(f"<Contents><Key>{escape(k)}</Key><Size>{len(self.s3.objects[k])}</Size></Contents>" for k in shown)
+            text = "".join(
+                f"<Contents><Key>{escape(k)}</Key><Size>{len(self.s3.objects[k])}</Size></Contents>" for k in shown
+            )
             text += f"<IsTruncated>{str(more).lower()}</IsTruncated>"
             text += f"<NextContinuationToken>{start + self.s3.page}</NextContinuationToken>" if more else ""
             self._answer(200, _xml("ListBucketResult", text))

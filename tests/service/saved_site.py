@@ -17,8 +17,8 @@ from signing import allow, key
 from metalimmu.bmc.fake_machines import FileMachine
 from metalimmu.plan.saved import Saved
 from metalimmu.service import rollouts
-from metalimmu.service.saved_plans import approvals, make
 from metalimmu.service.saved_plans import apply as applying
+from metalimmu.service.saved_plans import approvals, make
 from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
 from metalimmu.store.records import FINAL, RunRecord

@@ -31,6 +31,7 @@ from metalimmu.service.backup.seal import SEGMENT, BackupKey
 from metalimmu.service.planning import plan_host
 from metalimmu.service.runs import submit
 from metalimmu.service.site import RESTORING, OpenSite
+from metalimmu.service.worker import Worker
 
 WORDS = "correct horse battery staple"
 SECRET, OPEN = Protection(passphrase=WORDS), Secrets(passphrase=WORDS)
@@ -270,6 +271,20 @@ def test_a_living_state_is_not_overwritten(site: OpenSite, tmp_path: Path) -> No
         assert conn.execute("SELECT image FROM hosts WHERE name = 'node-2'").fetchone() == ("web@2",)
     assert (report.aside / "tls" / "site.key").exists()
     assert site.catalogue.get("web@1"), "images stay where they are"
+
+
+def test_who_waited_with_the_old_store_open_does_not_go_on_with_it(site: OpenSite, tmp_path: Path) -> None:
+    made = backup(site, tmp_path / "b.tar", SECRET)
+    waiting = OpenSite(site.folder)
+    assert waiting.store.host("node-2").image == "web@1"
+    waiting.check_store()
+    put_back(site, made.path, force=True)
+    with pytest.raises(StoreError, match="was restored from a backup while this process had it open"):
+        Worker(waiting).try_start()
+    lock = WorkerLock(site.state / "worker.lock")
+    assert lock.take(), "it keeps the lock"
+    lock.release()
+    waiting.close()
 
 
 def test_a_restore_that_was_killed_is_seen_and_done_again(

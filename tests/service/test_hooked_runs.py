@@ -26,7 +26,7 @@ from metalimmu.service.runs import cancel, submit
 from metalimmu.service.site import OpenSite
 from metalimmu.store.records import HostRecord, RunRecord, RunStatus
 
-SHORT = {"power": "3s", "media": "3s", "check_in": "6s", "stall": "4s", "phone_home": "4s", "bmc": "4s", "report_again": "1s"}  # fmt: skip
+SHORT = {"power": "3s", "media": "3s", "check_in": "6s", "stall": "4s", "phone_home": "4s", "bmc": "4s"}
 QUICK = {"every": "100ms", "timeout": "2s", "limit": "3s"}
 
 # Notes which hook ran in which phase, what it was told, and what the machine was doing.

@@ -69,7 +69,9 @@ def test_what_was_proven_is_in_doubt_and_says_why(store: SqliteStore) -> None:
     assert (one.proof, one.image, one.proof_evidence) == (Proof.unproven, "web@1", {"run": "r"})
     assert one.error is not None
     assert one.error.code == UNSURE
-    assert one.error.message == "not heard since this controller was restored from its backup of 1970-01-01 00:00:00 UTC"
+    assert (
+        one.error.message == "not heard since this controller was restored from its backup of 1970-01-01 00:00:00 UTC"
+    )
     assert two.error is None
     assert [(e.host, e.kind) for e in store.history()] == [("n1", "unproven")]
     assert store.workers() == []
