@@ -29,6 +29,12 @@ _OF_A_REQUEST = ("seqlun", "rqlun", "clientaddr", "clientnetfn", "clientcommand"
 
 
 class LabSession(ServerSession):  # type: ignore[misc]  # pyghmi has no types
+    seqlun: int  # these five say which request an answer is for
+    rqlun: int
+    clientaddr: int
+    clientnetfn: int
+    clientcommand: int
+
     def __init__(self, *args: Any) -> None:
         """As pyghmi's."""
         self.clientpriv = USER  # what a new session has, whatever it asked for (6.12.9)
