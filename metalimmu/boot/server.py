@@ -57,9 +57,10 @@ async def serve(
         for server, _ in opened:
             server.close()
         await asyncio.gather(*(runner.cleanup() for _, runner in opened))
+        await _end_handshakes()
         for transport in list(alive):
             transport.abort()  # TLS would wait for the other side's goodbye
-        await _end_handshakes()
+        await _turns(5)
         with suppress(asyncio.CancelledError):
             await flushing
         await desk.flush()
@@ -75,7 +76,6 @@ async def _end_handshakes() -> None:
     for task in others:
         task.cancel()
     await asyncio.gather(*others, return_exceptions=True)
-    await _turns(5)
 
 
 async def _turns(count: int) -> None:

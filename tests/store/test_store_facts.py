@@ -10,7 +10,9 @@ from store_rig import deployment
 
 from metalimmu.errors import LeaseLost
 from metalimmu.lifecycle import Proof
+from metalimmu.plan.waves import RolloutState
 from metalimmu.store.facts import STEP, UNSURE
+from metalimmu.store.rollout_records import RolloutRecord
 from metalimmu.store.sqlite import SqliteStore
 
 
@@ -75,3 +77,13 @@ def test_what_was_proven_is_in_doubt_and_says_why(store: SqliteStore) -> None:
     assert two.error is None
     assert [(e.host, e.kind) for e in store.history()] == [("n1", "unproven")]
     assert store.workers() == []
+
+
+def test_rollouts_wait_for_a_person(store: SqliteStore) -> None:
+    """A freeze or a cancellation since the backup is forgotten: nothing that has not begun begins by itself."""
+    for name, state in (("o-1", RolloutState.running), ("o-2", RolloutState.stopped), ("o-3", RolloutState.done)):
+        store.rollouts.add(RolloutRecord(id=name, verb="reimage", state=state), [])
+    store.mark_restored(backup_at=1.0, incarnation="i")
+    found = {name: store.rollouts.get(name) for name in ("o-1", "o-2", "o-3")}
+    assert {n: str(r.state) for n, r in found.items()} == {"o-1": "paused", "o-2": "stopped", "o-3": "done"}
+    assert "restored from a backup" in found["o-1"].reason

@@ -281,7 +281,8 @@ def _alone(site: OpenSite, state: Path, *, force: bool) -> Iterator[None]:
 def _swap(staged: Path, state: Path, manifest: Manifest) -> Path | None:
     """Renames within one file system, between which the marker keeps others out."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = state.with_name(f"{state.name}.before-{stamp}-{secrets.token_hex(2)}")
+    # Inside the state folder, which sites keep out of git: it has keys.
+    aside = state / f"before-restore-{stamp}-{secrets.token_hex(2)}"
     broken_off = (state / RESTORING).exists()
     (state / RESTORING).write_text(
         f"a restore of the backup of {manifest.at} by {socket.gethostname()} pid {os.getpid()}\n"
