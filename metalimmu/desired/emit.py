@@ -102,7 +102,9 @@ def _scalar(value: object) -> str:
         return "true" if value else "false"
     if type(value) is int:
         return str(value)
-    if type(value) is str and len(value) <= _LINE and value.isprintable():
+    if (
+        type(value) is str and len(value) <= _LINE and value.isprintable() and value.isascii()
+    ):  # others may become longer
         if _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
             return value
         return _quoted(value)
