@@ -49,8 +49,15 @@ class SimulatedSystem:
         self._say = say
         self._failed: tuple[int, str] = (0, "")
         self._own: Ed25519PrivateKey = host_key(around.disk)
+        self._open: tuple[str, Connection] | None = None  # kept, with the settings that it was opened by
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._close()
+
+    def _run(self) -> None:
         while True:  # as often as the controller wants to hear it
             said = self._until_acknowledged()
             if said.config is not None and self._fetch(said.config):
@@ -121,17 +128,23 @@ class SimulatedSystem:
         return answer is not None and answer.status == 200
 
     def _ask(self, path: str, said: Any) -> Answer | None:
-        where = json.loads(self._around.disk.seed[PROOF_FILE])
-        connection = Connection(where["url"], where["pin"], self._around.context)
+        settings = self._around.disk.seed[PROOF_FILE]
+        where = json.loads(settings)
+        if self._open is None or self._open[0] != settings:
+            self._close()
+            self._open = settings, Connection(where["url"], where["pin"], self._around.context)
         headers = {"Authorization": f"Bearer {where['token']}"}
         try:
             base = urlsplit(where["url"]).path.rstrip("/")
-            return connection.request("POST", base + path, body=codec.encode(said), headers=headers)
+            return self._open[1].request("POST", base + path, body=codec.encode(said), headers=headers)
         except BROKEN as exc:
             self._say(f"{path}: {exc}")
             return None
-        finally:
-            connection.close()
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+        self._open = None
 
 
 def host_key(disk: Platter) -> Ed25519PrivateKey:

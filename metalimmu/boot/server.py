@@ -57,30 +57,12 @@ async def serve(
         for server, _ in opened:
             server.close()
         await asyncio.gather(*(runner.cleanup() for _, runner in opened))
-        await _end_handshakes()
         for transport in list(alive):
             transport.abort()  # TLS would wait for the other side's goodbye
-        await _turns(5)
         with suppress(asyncio.CancelledError):
             await flushing
         await desk.flush()
         await asyncio.to_thread(desk.close)
-
-
-async def _end_handshakes() -> None:
-    """Connections in the middle of theirs have no handler yet: a task of the loop's has each, and closes it when it is
-    cancelled after it has begun. Both take a few turns of the loop.
-    """
-    await _turns(5)
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-
-
-async def _turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def _open(
