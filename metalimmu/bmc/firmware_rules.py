@@ -9,8 +9,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import NamedTuple
 
-import msgspec
-
+from metalimmu import structs
 from metalimmu.bmc import stable
 from metalimmu.bmc.places import Match, Strict
 
@@ -61,7 +60,7 @@ def rules() -> Rules:
     import yaml
 
     text = resources.files("metalimmu.bmc").joinpath("firmware.yaml").read_text(encoding="utf-8")
-    return msgspec.convert(yaml.safe_load(text), Rules)
+    return structs.convert(yaml.safe_load(text), Rules)
 
 
 @lru_cache(maxsize=1 << 15)

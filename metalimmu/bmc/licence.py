@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.bmc import uris
 from metalimmu.bmc.answers import clean
 from metalimmu.bmc.ask import Asking
@@ -42,7 +43,7 @@ def places() -> dict[str, Place]:
     import yaml
 
     text = resources.files("metalimmu.bmc").joinpath("licences.yaml").read_text(encoding="utf-8")
-    return {p.make: p for p in msgspec.convert(yaml.safe_load(text), list[Place])}
+    return {p.make: p for p in structs.convert(yaml.safe_load(text), list[Place])}
 
 
 def licences(tree: Tree, make: str, manager: str) -> Asking[Licences]:

@@ -14,6 +14,7 @@ from importlib import resources
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.bmc import answers, times, uris
 from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.document import Doc
@@ -73,7 +74,7 @@ def _makes() -> tuple[Make, ...]:
     import yaml
 
     text = resources.files("metalimmu.bmc").joinpath("logs.yaml").read_text(encoding="utf-8")
-    return tuple(msgspec.convert(yaml.safe_load(text), list[Make]))
+    return tuple(structs.convert(yaml.safe_load(text), list[Make]))
 
 
 @lru_cache(maxsize=256)

@@ -8,8 +8,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct, field
+
+from metalimmu import structs
 
 
 class Strict(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,7 +119,7 @@ def find(vendor: str) -> Places:
     merged: dict[str, Any] = {"documents": {}, "settings": {}}
     standard: dict[str, list[Any]] = _entries()[0]["settings"]
     for entry in _entries():
-        if not fnmatchcase(vendor.casefold(), msgspec.convert(entry["match"], Match).vendor):
+        if not fnmatchcase(vendor.casefold(), structs.convert(entry["match"], Match).vendor):
             continue
         for name, value in entry.items():
             if name == "documents":
@@ -127,7 +128,7 @@ def find(vendor: str) -> Places:
                 merged[name] |= {k: _candidates(v, standard[k]) for k, v in value.items()}
             elif name not in ("match", "because", "seen_on"):
                 merged[name] = value
-    return msgspec.convert(merged, Places)
+    return structs.convert(merged, Places)
 
 
 def _candidates(given: list[Any], standard: list[Any]) -> list[Any]:

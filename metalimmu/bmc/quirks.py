@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from metalimmu import structs
+
 
 class Quirks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The defaults are the standard's."""
@@ -54,16 +56,12 @@ PLACEHOLDERS = frozenset(
 """What board makers leave where a serial number belongs; the machine's SMBIOS has the same words."""
 
 
-# Built by whoever imports this and not by threads at their first use: msgspec 0.22 crashes then (see plan.types).
-_BUILT = (msgspec.json.Decoder(list[Entry]), msgspec.json.Decoder(Quirks))
-
-
 @lru_cache(maxsize=1)
 def entries() -> tuple[Entry, ...]:
     import yaml
 
     text = resources.files("metalimmu.bmc").joinpath("quirks.yaml").read_text(encoding="utf-8")
-    return tuple(msgspec.convert(yaml.safe_load(text), list[Entry]))
+    return tuple(structs.convert(yaml.safe_load(text), list[Entry]))
 
 
 def needs_firmware(vendor: str, model: str) -> bool:
@@ -76,7 +74,7 @@ def find(vendor: str, model: str, firmware: str = "") -> Quirks:
     for entry in entries():
         if _fits(entry.match, vendor, model, firmware):
             what |= entry.what
-    return msgspec.convert(what, Quirks)
+    return structs.convert(what, Quirks)
 
 
 def _fits(match: Match, vendor: str, model: str, firmware: str | None) -> bool:

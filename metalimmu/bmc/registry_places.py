@@ -10,7 +10,7 @@ from importlib import resources
 
 import msgspec
 
-from metalimmu import log
+from metalimmu import log, structs
 from metalimmu.bmc import registry, uris
 from metalimmu.bmc.answers import Answer, error
 from metalimmu.bmc.ask import Ask, Asking
@@ -56,7 +56,7 @@ def known() -> Known:
     import yaml
 
     text = resources.files("metalimmu.bmc").joinpath("registries.yaml").read_text(encoding="utf-8")
-    return msgspec.convert(yaml.safe_load(text), Known)
+    return structs.convert(yaml.safe_load(text), Known)
 
 
 def of(snapshot: Snapshot) -> Asking[Registry | Unknown]:

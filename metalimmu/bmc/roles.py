@@ -7,6 +7,8 @@ from importlib import resources
 
 import msgspec
 
+from metalimmu import structs
+
 
 class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     make: str
@@ -23,4 +25,4 @@ def roles() -> tuple[Role, ...]:
     import yaml
 
     text = resources.files("metalimmu.bmc").joinpath("roles.yaml").read_text(encoding="utf-8")
-    return tuple(msgspec.convert(yaml.safe_load(text), list[Role]))
+    return tuple(structs.convert(yaml.safe_load(text), list[Role]))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from metalimmu import structs
 from metalimmu.cli.output import emit, output_option, site_option
 
 
@@ -20,8 +21,6 @@ def alert() -> None:
 @output_option
 def list_(site: Path, limit: int, fmt: str) -> None:
     """List what receivers were told, and what still waits for them."""
-    import msgspec
-
     from metalimmu.cli.runs import when
     from metalimmu.service.alerts.notice import Notice
     from metalimmu.service.alerts.render import headline
@@ -34,7 +33,7 @@ def list_(site: Path, limit: int, fmt: str) -> None:
             "decided": when(m.created),
             "status": "sent" if m.sent else "given up" if m.dropped else "waiting",
             "tries": m.attempts,
-            "message": headline(msgspec.convert(m.body, Notice)),
+            "message": headline(structs.convert(m.body, Notice)),
             "error": m.error,
             "next": when(None if m.sent or m.dropped else m.next_at),
         }

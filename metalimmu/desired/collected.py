@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, Union, get_args, get_origi
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.documents import Source
 from metalimmu.desired.explain import explain
 from metalimmu.desired.problems import Path, Problem
@@ -40,13 +41,13 @@ def place(source: Source, value: object, kind: type[D], path: Path, problems: li
     So a host with one bad field is still looked at for the other errors that it may have.
     """
     try:
-        return Placed(msgspec.convert(value, kind), source, path)
+        return Placed(structs.convert(value, kind), source, path)
     except (msgspec.ValidationError, RecursionError) as exc:
         problems += explain(source, kind, path, error=str(exc))
     if not isinstance(value, dict):
         return None
     good = _good(value, kind)
-    return Placed(msgspec.convert(good, kind), source, path, partial=True) if _is(good, kind) else None
+    return Placed(structs.convert(good, kind), source, path, partial=True) if _is(good, kind) else None
 
 
 def _good(value: dict[Any, Any], kind: type[msgspec.Struct]) -> dict[str, object]:
@@ -76,7 +77,7 @@ def _good_below(value: dict[Any, Any], kind: object) -> dict[Any, Any]:
 
 def _is(value: object, kind: object) -> bool:
     try:
-        msgspec.convert(value, kind)
+        structs.convert(value, kind)
     except (msgspec.ValidationError, RecursionError):
         return False
     return True

@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 import yaml
 
+from metalimmu import structs
 from metalimmu.desired import documents
 from metalimmu.desired.explain import explain
 from metalimmu.desired.load import site_error
@@ -54,7 +55,7 @@ def remove_hold(folder: Path, host: str) -> Hold | None:
 def pin(folder: Path, ref: str, digest: str) -> bool:
     """Record `ref`'s digest; False when it is recorded already. Raises ImageExists when another digest is, UsageError, SiteError."""
     try:
-        msgspec.convert({ref: digest}, dict[ImageName, Digest])
+        structs.convert({ref: digest}, dict[ImageName, Digest])
     except msgspec.ValidationError as exc:
         raise UsageError(f"{ref!r}: {digest!r} is no image with its digest", hint="name@version, sha256:...") from exc
     with locked(folder):
@@ -95,7 +96,7 @@ def read(folder: Path, file: str, kind: type[T], empty: T) -> T:
         return empty
     try:
         if not problems:
-            return msgspec.convert(value, kind)
+            return structs.convert(value, kind)
     except msgspec.ValidationError as exc:
         problems = explain(source, kind, error=str(exc))
     raise site_error(folder, problems)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from metalimmu import structs
 from metalimmu.desired import documents
 from metalimmu.desired.edit import locked, read, replace
 from metalimmu.desired.problems import Problem
@@ -42,7 +43,7 @@ def _parsed(text: str) -> list[Waiver] | None:
     problems: list[Problem] = []
     _source, value = documents.parse(FILE, text.encode(), problems)
     try:
-        return None if problems else msgspec.convert(value, list[Waiver])
+        return None if problems else structs.convert(value, list[Waiver])
     except msgspec.ValidationError:
         return None
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar, get_args
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired import checks, documents, table
 from metalimmu.desired.collected import Collected, Placed, place
 from metalimmu.desired.explain import explain
@@ -204,7 +205,7 @@ def _hosts(found: Collected, folder: Path) -> None:
 
 def _host_list(found: Collected, source: documents.Source, value: list[object]) -> None:
     try:
-        found.hosts += [Placed(h, source, (i,)) for i, h in enumerate(msgspec.convert(value, list[Host]))]
+        found.hosts += [Placed(h, source, (i,)) for i, h in enumerate(structs.convert(value, list[Host]))]
     except (msgspec.ValidationError, RecursionError):
         for i, item in enumerate(value):
             _add_host(found, place(source, item, Host, (i,), found.problems))
@@ -222,7 +223,7 @@ def _lock(found: Collected, folder: Path) -> None:
         return
     source, value = documents.parse("images.lock", data, found.problems)
     try:
-        found.lock = Placed(msgspec.convert(value or {}, dict[ImageName, Digest]), source)
+        found.lock = Placed(structs.convert(value or {}, dict[ImageName, Digest]), source)
     except (msgspec.ValidationError, RecursionError) as exc:
         found.problems += explain(source, dict[ImageName, Digest], error=str(exc))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from metalimmu import structs
+
 
 class Make(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of makes.yaml, where the fields are explained."""
@@ -26,7 +28,7 @@ NOBODY = Make(vendors=[])
 @cache
 def makes() -> dict[str, Make]:
     data = yaml.safe_load(Path(__file__).with_name("makes.yaml").read_bytes())
-    return msgspec.convert(data, dict[str, Make])
+    return structs.convert(data, dict[str, Make])
 
 
 @lru_cache(maxsize=1000)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.documents import Source
 from metalimmu.desired.known_hosts import Fields, Key, Known, bmc_key, hosts
 from metalimmu.desired.merge_text import Missing, appended, filled
@@ -112,7 +113,7 @@ class _Desk:
         fields = {**candidate.fields, "name": self._free(str(candidate.fields["name"]))}
         name, bmc = fields["name"], str(fields["bmc"])
         try:
-            msgspec.convert(fields, Host)
+            structs.convert(fields, Host)
         except msgspec.ValidationError as exc:
             self._say("left out", name, found=bmc, why=visible(str(exc), 200))
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from metalimmu import structs
 from metalimmu.desired.makes import makes
 
 Wire = str | int | bool
@@ -65,14 +66,14 @@ def _key(name: str, entry: Mapping[str, object]) -> Key:
     return Key(
         name=name,
         help=str(entry["help"]),
-        values=msgspec.convert(entry["values"], tuple[str, ...]),
+        values=structs.convert(entry["values"], tuple[str, ...]),
         places={make: (*places, *anywhere) for make, places in known.items()},
         anywhere=anywhere,
     )
 
 
 def _places(entry: object, prefix: str, *, moving: bool) -> tuple[Place, ...]:
-    attributes = msgspec.convert(entry, dict[str, dict[str, Wire | list[Wire]]])
+    attributes = structs.convert(entry, dict[str, dict[str, Wire | list[Wire]]])
     return tuple(
         Place(prefix + name, moving, {word: tuple(v) if isinstance(v, list) else (v,) for word, v in words.items()})
         for name, words in attributes.items()

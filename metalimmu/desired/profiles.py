@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 import yaml
 
-from metalimmu import paths
+from metalimmu import paths, structs
 from metalimmu.desired.expectations import Said, said
 from metalimmu.desired.makes import make_of
 from metalimmu.desired.problems import Path, listed, nearest
@@ -155,7 +155,7 @@ def shipped() -> dict[str, Profile]:
     """The starting points that ship with metalimmu, by name."""
     files = sorted(paths.data("profiles").glob("*.yaml"))
     read = partial(yaml.load, Loader=yaml.CSafeLoader)
-    return {f.stem: msgspec.convert(read(f.read_bytes()) or {}, Profile) for f in files}
+    return {f.stem: structs.convert(read(f.read_bytes()) or {}, Profile) for f in files}
 
 
 def by_name_only(profile: Profile) -> Profile:

@@ -9,9 +9,9 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 import yaml
 
+from metalimmu import structs
 from metalimmu.desired.makes import make_of
 
 Kind = Literal["identity", "volatile", ""]
@@ -51,4 +51,4 @@ def _union(globs: list[str]) -> re.Pattern[str]:
 def volatile() -> Volatile:
     """The globs that ship with metalimmu."""
     data = yaml.safe_load(Path(__file__).with_name("volatile.yaml").read_bytes())
-    return Volatile(msgspec.convert(data, dict[str, dict[str, list[str]]]))
+    return Volatile(structs.convert(data, dict[str, dict[str, list[str]]]))

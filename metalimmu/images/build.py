@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from metalimmu import log, paths
+from metalimmu import log, paths, structs
 from metalimmu.errors import ImageError, UsageError
 from metalimmu.images import debian, disk, ext4, recipes, tree
 from metalimmu.images.add import Progress, add
@@ -228,7 +228,7 @@ def _with(
     if files:
         changes["files"] = str(files.resolve())
     try:  # through the decoder once more: these came from a command line
-        return msgspec.convert(msgspec.to_builtins(msgspec.structs.replace(recipe, **changes)), Recipe)
+        return structs.convert(msgspec.to_builtins(msgspec.structs.replace(recipe, **changes)), Recipe)
     except msgspec.ValidationError as exc:
         raise UsageError(f"{exc}", hint="see `metalimmu image build --help`") from exc
 

@@ -37,6 +37,7 @@ from typing import Literal, Self
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.observed.types import BootEnabled, BootMode, BootTarget, PowerAction
 
 STARTS = frozenset({PowerAction.on, PowerAction.force_restart, PowerAction.graceful_restart, PowerAction.power_cycle})
@@ -144,4 +145,4 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
         """Raises msgspec.ValidationError (a ValueError)."""
-        return msgspec.json.decode(data, type=cls)
+        return structs.decode(data, cls)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.expectations import NEUTRAL
 from metalimmu.desired.makes import make_of, moving
 from metalimmu.desired.neutral import Neutral, Place
@@ -130,6 +131,6 @@ def _wanted(attribute: str, allowed: Iterable[Scalar], where: Written) -> Wanted
 
 
 def _remark(severity: str, where: Written, expected: str, got: str, write: str) -> Remark:
-    return msgspec.convert(
+    return structs.convert(
         {"severity": severity, "expected": expected, "got": got, "write": write} | where._asdict(), Remark
     )

@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from metalimmu import structs
 from metalimmu.desired.problems import visible
 from metalimmu.errors import PlanError
 from metalimmu.plan.types import Plan
@@ -177,7 +178,7 @@ class _Document(msgspec.Struct, frozen=True, kw_only=True):
 def _head(data: bytes) -> _Document:
     try:
         data.decode()
-        head = msgspec.json.decode(data, type=_Document)
+        head = structs.decode(data, _Document)
     except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
         whole = data.lstrip()[:1] == b"{" and data.rstrip()[-1:] != b"}"
         what = "the plan is cut off" if whole else "this is no saved plan"
@@ -242,18 +243,15 @@ def _host(host: HostPlan, shared: _Shared) -> dict[str, Any]:
 
 def _canonical(content: msgspec.Raw) -> tuple[list[bytes], dict[str, Any], bytes]:
     """Each host canonical, all the rest as values, and all of it canonical. Host by host, as in `_packed`."""
-    parts = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
-    hosts = [
-        canonical(msgspec.json.decode(h))
-        for h in msgspec.json.decode(parts.pop("hosts", b"[]"), type=list[msgspec.Raw])
-    ]
+    parts = structs.decode(content, dict[str, msgspec.Raw])
+    hosts = [canonical(msgspec.json.decode(h)) for h in structs.decode(parts.pop("hosts", b"[]"), list[msgspec.Raw])]
     rest = {name: msgspec.json.decode(raw) for name, raw in parts.items()}
     return hosts, rest, canonical({**rest, "hosts": [msgspec.Raw(h) for h in hosts]})
 
 
 def _unpacked(hosts: list[bytes], rest: dict[str, Any]) -> Content:
     shared: Sequence[Any] = rest.pop("shared")
-    return msgspec.convert({**rest, "hosts": tuple(_whole(msgspec.json.decode(h), shared) for h in hosts)}, Content)
+    return structs.convert({**rest, "hosts": tuple(_whole(msgspec.json.decode(h), shared) for h in hosts)}, Content)
 
 
 def _whole(host: dict[str, Any], shared: Sequence[Any]) -> HostPlan:
@@ -262,7 +260,7 @@ def _whole(host: dict[str, Any], shared: Sequence[Any]) -> HostPlan:
         for name in names:
             if _shared(holder[name]):
                 holder[name] = shared[holder[name]["="]]
-    return msgspec.convert(host, HostPlan)
+    return structs.convert(host, HostPlan)
 
 
 def _shared(part: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.types import HostSpec
 from metalimmu.observed.types import MediaSlot, SystemIdentity, WriteRequest
 
@@ -112,9 +113,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def decode(cls, data: dict[str, Any]) -> Plan:
-        return msgspec.convert(data, cls)
-
-
-# Built here and not at its first use: msgspec 0.22 crashes (SIGSEGV) when two threads build the same one at once, and
-# several runs begin in the same moment. It is kept with the class, for `convert` too.
-_DECODER = msgspec.json.Decoder(Plan)
+        return structs.convert(data, cls)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.boot import tls
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
@@ -191,7 +192,7 @@ class BootSide:
         push = record.push
         if push is None:
             raise NotFound(f"no config waits for {record.host}", hint=f"`metalimmu config push {record.host}`")
-        spec = msgspec.convert(push.spec, HostSpec)
+        spec = structs.convert(push.spec, HostSpec)
         rendered = self.renderer().render(spec, record.id)
         if rendered.digest != push.digest:  # a secret has changed since it was pushed
             self._site.store.update_deployment(record.id, lambda now: _rendered_anew(now.push, push.serial, rendered))

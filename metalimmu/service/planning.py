@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.hook_words import health_line, hook_line, secret_names, texts
 from metalimmu.desired.render import Filler, digest, render
 from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
@@ -117,7 +118,7 @@ class Planner:
         hint = "`metalimmu plan` without --from-memory looks at it"
         if found is None:
             raise NotFound(f"{spec.name} was never looked at for a plan", hint=hint)
-        seen = msgspec.structs.replace(msgspec.json.decode(found[0], type=Look), at=found[1])
+        seen = msgspec.structs.replace(structs.decode(found[0], Look), at=found[1])
         if misfit := seen.misfit(spec, self._site.docs.site.urls.bmc):
             raise NotFound(f"what is remembered of {spec.name} does not fit: {misfit}", hint=hint)
         return seen

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.store.database import Database
 from metalimmu.store.records import ErrorText, Record
 
@@ -33,7 +34,7 @@ class Restored(Record, frozen=True, kw_only=True):
 
 
 # Built here and not at its first use: msgspec 0.22 crashes when two threads build the same one at once.
-_RESTORED = msgspec.json.Decoder(Restored)
+_RESTORED = structs.decoder(Restored)
 
 
 class FactStore(Protocol):
@@ -126,7 +127,7 @@ def _doubt(conn: sqlite3.Connection, mark: Restored) -> None:
 
 def _get(conn: sqlite3.Connection, key: str) -> dict[str, Any] | None:
     row = conn.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
-    return None if row is None else msgspec.json.decode(row[0], type=dict[str, Any])
+    return None if row is None else structs.decode(row[0], dict[str, Any])
 
 
 def _set(conn: sqlite3.Connection, key: str, value: dict[str, Any]) -> None:

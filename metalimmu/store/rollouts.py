@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.errors import GuardRefused, NotFound, UsageError
 from metalimmu.plan.guards import Freeze, Standing
 from metalimmu.plan.outcomes import Ending
@@ -77,8 +78,8 @@ def freeze(record: FreezeRecord) -> Freeze:
 
 def _ending(row: list[Any]) -> Ending:
     run, status, error, quarantine = row
-    said = msgspec.json.decode(error, type=ErrorText) if error else None
-    held = msgspec.json.decode(quarantine, type=Quarantine) if quarantine else None
+    said = structs.decode(error, ErrorText) if error else None
+    held = structs.decode(quarantine, Quarantine) if quarantine else None
     return Ending(
         run=run,
         ok=status == "succeeded",

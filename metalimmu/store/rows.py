@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.store.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -88,10 +89,10 @@ class Rows(Generic[R]):
             return None
         try:
             if self._plain[name]:
-                plain = msgspec.convert(value, self._types[name])
+                plain = structs.convert(value, self._types[name])
                 return str(plain) if isinstance(plain, StrEnum) else plain
             text = msgspec.json.encode(value)
-            msgspec.json.decode(text, type=self._types[name])
+            structs.decode(text, self._types[name])
         except (msgspec.MsgspecError, TypeError) as exc:
             raise TypeError(f"{self.kind.__name__}.{name}: {exc}") from exc
         return text.decode()
@@ -99,7 +100,7 @@ class Rows(Generic[R]):
     def _reader(self, name: str) -> Callable[[Any], Any] | None:
         kind = _without_none(self._types[name])
         if not self._plain[name]:
-            return msgspec.json.Decoder(kind).decode
+            return structs.decoder(kind).decode
         if issubclass(kind, StrEnum):
             return {str(word): word for word in kind}.__getitem__
         if kind is bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.observed.snapshot import canonical
 from metalimmu.plan.types import Finding
 from metalimmu.store.records import ErrorText
@@ -20,9 +21,9 @@ from metalimmu.store.scan_records import About, HostScan, HostState, Scanned
 
 _CLOCK_WAS_AHEAD = 60.0  # seconds
 _LOST = 0.001
-_ABOUT = msgspec.json.Decoder(About)
-_FAILURE = msgspec.json.Decoder(ErrorText)
-_STALE = msgspec.json.Decoder(dict[str, float | None])
+_ABOUT = structs.decoder(About)
+_FAILURE = structs.decoder(ErrorText)
+_STALE = structs.decoder(dict[str, float | None])
 _OF_A_FINDING = attrgetter(
     "setting", "word", "expected", "actual", "reason", "source", "severity", "owner", "profile"
 )  # all but when, and what is added when it is shown

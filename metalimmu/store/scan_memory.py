@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.observed.registry import Registry
 from metalimmu.observed.remembered import MakeKey, Remembered
 from metalimmu.observed.types import Unknown
@@ -41,7 +42,7 @@ class SqliteScanMemory(SqliteScans):
                 (key.vendor, key.model, key.firmware),
             ).fetchone()
         try:
-            return None if row is None else msgspec.json.decode(row[0], type=Remembered)
+            return None if row is None else structs.decode(row[0], Remembered)
         except msgspec.MsgspecError:  # of another version of metalimmu: it is learnt again
             return None
 
@@ -69,7 +70,7 @@ class SqliteScanMemory(SqliteScans):
 
 def _unpacked(data: bytes) -> Registry | Unknown | None:
     try:
-        unknown, found = msgspec.json.decode(zlib.decompress(data), type=tuple[bool, msgspec.Raw])
-        return msgspec.json.decode(found, type=Unknown) if unknown else msgspec.json.decode(found, type=Registry)
+        unknown, found = structs.decode(zlib.decompress(data), tuple[bool, msgspec.Raw])
+        return structs.decode(found, Unknown) if unknown else structs.decode(found, Registry)
     except (msgspec.MsgspecError, zlib.error):  # of another version of metalimmu: it is fetched again
         return None

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.observed.snapshot import Snapshot, Value
 from metalimmu.store.interned import Words
 from metalimmu.store.scan_records import ChangeRecord, HostScan, ValueRecord
@@ -14,7 +15,7 @@ from metalimmu.store.scan_records import ChangeRecord, HostScan, ValueRecord
 Entry = tuple[int, float, float | None, int | None]  # setting, since, before_seen, value
 _BOTH = "(SELECT * FROM value_log UNION ALL SELECT * FROM value_now)"
 _NEVER = object()
-_VALUE = msgspec.json.Decoder(Value)  # lists become tuples
+_VALUE = structs.decoder(Value)  # lists become tuples
 
 
 def record(

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.errors import NotFound
 from metalimmu.observed.types import Reason
 from metalimmu.plan.types import DRIFT, Word
@@ -74,7 +75,7 @@ class SqliteScans:
             return _scan(conn, scan)
 
     def scan_summary(self, scan: str) -> ScanCounts:
-        return msgspec.convert(self.scan(scan).counts, ScanCounts)
+        return structs.convert(self.scan(scan).counts, ScanCounts)
 
     def scanned_hosts(self, scan: str) -> set[str]:
         with self._db.read() as conn:
@@ -92,7 +93,7 @@ class SqliteScans:
                 record = _scan(conn, scan)
                 if record.finished is not None:
                     return
-                counts = msgspec.convert(record.counts, ScanCounts)
+                counts = structs.convert(record.counts, ScanCounts)
                 _Batch(conn, self._words, counts, self._clock(), left_out).write(scan, batch)
                 SCANS.update(conn, (scan,), {"counts": msgspec.to_builtins(counts)})
         except BaseException:
@@ -187,7 +188,7 @@ def _scan(conn: sqlite3.Connection, scan: str) -> ScanRecord:
 
 def _hosts(conn: sqlite3.Connection, record: ScanRecord) -> list[str]:
     data = conn.execute("SELECT hosts FROM scan_lists WHERE digest = ?", (record.hosts_digest,)).fetchone()[0]
-    return msgspec.json.decode(zlib.decompress(data), type=list[str])
+    return structs.decode(zlib.decompress(data), list[str])
 
 
 def _done(conn: sqlite3.Connection, record: ScanRecord) -> set[str]:

@@ -244,9 +244,11 @@ def serial_port(sock: socket.socket, banner: bytes = b"login: ") -> Iterator[lis
                 continue
             with line:
                 line.settimeout(0.05)
-                line.sendall(banner)
+                greeting = banner
                 while not stop.is_set():
                     try:
+                        line.sendall(greeting)
+                        greeting = b""
                         data = line.recv(4000)
                         heard.extend([data] if data else [])
                         line.sendall(data.upper())

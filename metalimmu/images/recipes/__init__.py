@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from metalimmu import structs
 from metalimmu.errors import ImageError, NotFound
 from metalimmu.images.tree import Stage, Tree
 
@@ -93,7 +94,7 @@ def load(name: str) -> tuple[Recipe, Path]:
     import yaml
 
     try:
-        found = msgspec.convert(yaml.safe_load(path.read_bytes()), Recipe)
+        found = structs.convert(yaml.safe_load(path.read_bytes()), Recipe)
     except yaml.YAMLError as exc:
         raise ImageError(f"{path}: not YAML: {exc}", hint="mend the recipe") from exc
     except msgspec.ValidationError as exc:

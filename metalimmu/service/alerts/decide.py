@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.alerts import Alert
 from metalimmu.service.alerts.causes import Open
 from metalimmu.service.alerts.notice import MOST_HOSTS, News, Notice, Told
@@ -80,7 +81,7 @@ def _how(state: AlertState, waived: Collection[str], others: set[str]) -> str:
 
 def _told(state: AlertState, *, joined: int = 0, how: str = "") -> Told:
     about = state.about
-    return msgspec.convert(
+    return structs.convert(
         {
             **{f: about.get(f, "") for f in ("severity", "setting", "expected", "actual", "reason", "owner")},
             "cause": state.cause,

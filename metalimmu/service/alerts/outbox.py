@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from metalimmu import log
+from metalimmu import log, structs
 from metalimmu.desired.alerts import Alert
 from metalimmu.errors import AlertError
 from metalimmu.service.alerts.notice import Notice
@@ -101,7 +101,7 @@ def _deliver(
     sender: Send,
 ) -> bool:
     try:
-        sender(alert, msgspec.convert(message.body, Notice), folder)
+        sender(alert, structs.convert(message.body, Notice), folder)
     except AlertError as exc:
         now = clock()
         again = now + wait(message.key, message.attempts)

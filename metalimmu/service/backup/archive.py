@@ -30,6 +30,7 @@ from typing import IO, Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.errors import BackupError
 
 FORMAT = 1
@@ -186,7 +187,7 @@ def _manifest(data: bytes, name: str) -> Manifest:
     if number > FORMAT:
         raise newer(name, raw.get("metalimmu"), f"format {number}, this program reads {FORMAT}")
     try:
-        return msgspec.convert(raw, Manifest)
+        return structs.convert(raw, Manifest)
     except msgspec.MsgspecError as exc:
         raise BackupError(f"{name}: its manifest cannot be read: {exc}") from exc
 

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from metalimmu import log
+from metalimmu import log, structs
 from metalimmu.bmc import credentials
 from metalimmu.desired.backup import Backup
 from metalimmu.desired.units import seconds
@@ -42,7 +42,7 @@ def settings(
     given = {"to": to, "every": every, "keep": keep, "chunks": chunks}
     merged = (msgspec.to_builtins(found) if found else {}) | {k: v for k, v in given.items() if v is not None}
     try:
-        return msgspec.convert(merged, Backup)
+        return structs.convert(merged, Backup)
     except msgspec.ValidationError as exc:
         raise UsageError(
             f"this is no place or time for a backup: {exc}", hint="--to s3://BUCKET/PREFIX --every 1h"

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from metalimmu import __version__
+from metalimmu import __version__, structs
 from metalimmu.desired.profile import SEVERITIES
 from metalimmu.plan.outliers import ABSENT
 from metalimmu.plan.types import DRIFT
@@ -92,7 +90,7 @@ def _scan(site: OpenSite) -> data.ScanFacts | None:
     """The one that ended last; without one, the newest."""
     last = last_ended(site.store)
     for record in [last] if last else site.store.scans(1):
-        counts = msgspec.convert(record.counts, ScanCounts)
+        counts = structs.convert(record.counts, ScanCounts)
         return data.ScanFacts(
             id=record.id,
             trigger=record.trigger,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.errors import NotFound, PlanDiffers
 from metalimmu.plan.differences import (
     Difference,
@@ -126,7 +127,7 @@ def next_plan(site: OpenSite, rollout: RolloutRecord, host: str) -> Plan:
         raise PlanDiffers(
             f"{host}: its plan {rollout.plan_digest[:19]}… is no longer in the store", hint="plan it again"
         )
-    saved = msgspec.json.decode(kept, type=HostPlan)
+    saved = structs.decode(kept, HostPlan)
     force = bool(rollout.options.get("force"))
     now = Planner(site).plan(host, image=saved.plan.image.ref, verb=saved.plan.verb, force=force, spec=saved.plan.spec)
     if now.plan.nothing:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from metalimmu import __version__
+from metalimmu import __version__, structs
 from metalimmu.desired.edit import replace
 from metalimmu.desired.problems import visible
 from metalimmu.errors import GuardRefused, NotApproved, PlanError
@@ -80,7 +80,7 @@ def make(
         expires=now + expires,
         author=author,
         program=__version__,
-        options=msgspec.convert(
+        options=structs.convert(
             {"max_failures": site.docs.site.guards.max_failures, "force": force, **(options or {})}, Options
         ),
         guards=guards_of(site.docs, {h.pool for h in going}),

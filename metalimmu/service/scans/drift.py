@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.volatile import volatile
 from metalimmu.errors import NotFound
 from metalimmu.observed.snapshot import Value
@@ -124,7 +125,7 @@ def value_name(setting: str) -> str:
 
 def blame_of(record: BlameRecord) -> Blame:
     fields = {f: getattr(record, f) for f in ("kind", "who", "what", "why", "entries")}
-    return msgspec.convert(fields, Blame)
+    return structs.convert(fields, Blame)
 
 
 class Life(msgspec.Struct, frozen=True, kw_only=True):

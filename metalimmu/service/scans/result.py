@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from metalimmu import structs
 from metalimmu.desired.profile import SEVERITIES, Severity
 from metalimmu.errors import UsageError
 from metalimmu.plan.types import DRIFT, Word
@@ -46,7 +47,7 @@ class ScanResult:
 
     @cached_property
     def counts(self) -> ScanCounts:
-        return msgspec.convert(self.record.counts, ScanCounts)
+        return structs.convert(self.record.counts, ScanCounts)
 
     @property
     def findings(self) -> Iterator[FindingRecord]:
