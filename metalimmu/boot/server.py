@@ -54,15 +54,43 @@ async def serve(
         await stop.wait()
     finally:
         flushing.cancel()
+        await _accept_no_more([sock for _, sock in places])
         for server, _ in opened:
             server.close()
         await asyncio.gather(*(runner.cleanup() for _, runner in opened))
+        await _end_handshakes()
         for transport in list(alive):
             transport.abort()  # TLS would wait for the other side's goodbye
+        await _turns(5)
         with suppress(asyncio.CancelledError):
             await flushing
         await desk.flush()
         await asyncio.to_thread(desk.close)
+
+
+async def _accept_no_more(sockets: list[socket.socket]) -> None:
+    """A server that is closed loses the connections it has accepted in this turn of the loop (CPython 3.11's
+    `Server._attach`): they get theirs first.
+    """
+    for sock in sockets:
+        asyncio.get_running_loop().remove_reader(sock.fileno())
+    await _turns(5)
+
+
+async def _end_handshakes() -> None:
+    """Connections in the middle of theirs have no handler yet: a task of the loop's has each, and closes it when it is
+    cancelled after it has begun. Both take a few turns of the loop.
+    """
+    await _turns(5)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def _open(
