@@ -15,8 +15,10 @@ DEBIAN := \
   e2fsprogs dosfstools mtools fdisk \
   xorriso squashfs-tools cpio zstd \
   grub-efi-amd64-bin grub-pc-bin grub-common \
-  openssl curl age \
-  tzdata openssh-client openipmi chromium
+  dnsmasq-base ipxe iproute2 shim-signed grub-efi-amd64-signed nginx-light \
+  openssl curl age mdadm xfsprogs \
+  tzdata openssh-client openipmi chromium \
+  debian-installer-12-netboot-amd64
 
 # Answers of real BMCs, beside the checkout where there are any; CI names the folder, and there they must be.
 RECORDINGS := METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$([ ! -d ../shared/recordings ] || (cd ../shared/recordings && pwd))}"

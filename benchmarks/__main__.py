@@ -34,10 +34,13 @@ MODULES = (
     "scan_store",
     "scan_cpu",
     "scan_fleet",
+    "boot_scripts",
+    "boot_fanout",
     "image_store",
     "agent_write",
     "vm_reimage",
     "vm_agent",
+    "vm_netboot",
 )
 
 

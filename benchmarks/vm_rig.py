@@ -117,11 +117,12 @@ class Rig:
 
     # --- metalimmu
 
-    def ours(self, ref: str, *, fresh: bool = True) -> Run:
+    def ours(self, ref: str, *words: str, fresh: bool = True) -> Run:
+        """`words`: more of the command."""
         vm_images.image(ref)
         if fresh:
             self.fresh(ref)
-        command = [metalimmu(), "--site", str(self.lab.site), "reimage", HOST, "--image", ref, "--yes"]
+        command = [metalimmu(), "--site", str(self.lab.site), "reimage", HOST, "--image", ref, "--yes", *words]
         with self.clock() as clock:
             began = time.time()
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT, check=False)
@@ -228,6 +229,27 @@ class Rig:
             }
             vm_bare.make(self.folder / "files" / iso, ramdisk=FLAVOUR, job=job)
         return iso
+
+
+@contextlib.contextmanager
+def up_on_a_segment() -> Iterator[Rig]:
+    """A lab on a bridge of this host, without a bare script. Needs root."""
+    from metalimmu.images import ramdisk
+
+    home = paths.cache() / "bench"
+    home.mkdir(parents=True, exist_ok=True)
+    ramdisks = home / "ramdisk"
+    ramdisk.build(FLAVOUR, ramdisks / FLAVOUR)
+    vm_images.image("tiny@1")
+    with TemporaryDirectory(prefix="vm-", dir=home) as work:
+        lab = Lab.up(
+            Path(work) / "lab", images=vm_images.catalogue().root, ramdisks=ramdisks, ramdisk=FLAVOUR, memory=MEMORY,
+            disk_size=DISK, network=True,
+        )  # fmt: skip
+        try:
+            yield Rig(lab, Path(work), "", "", "", "")
+        finally:
+            lab.down()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@
     ├── TemplateError            run-time config that does not render
     ├── BmcError                 .retry: may the same request succeed later?
     │   ├── BmcUnreachable         no TCP, no answer in time, connection reset        (retry)
+    │   │   └── NosAbsent            a switch answers, and it is ONIE                    (retry)
     │   ├── BmcBusy                429, 500, 502, 503, 504                             (retry)
     │   ├── BmcCertificateError    TLS: wrong CA, wrong name, wrong fingerprint
     │   ├── BmcLoginRefused        401, also after one fresh session
@@ -18,6 +19,7 @@
     │   ├── BmcNotPermitted        403
     │   ├── BmcReadOnly            the site's mode forbids the write; nothing was sent
     │   ├── BmcUnsupported         the BMC has no such thing
+    │   ├── HostKeyChanged         SSH: another host key than the one that was pinned or seen before
     │   ├── BmcBroken              an answer that cannot be read: garbage, truncated, of the wrong type
     │   └── BmcRefused             any other 4xx: it understood and said no
     ├── ImageError
@@ -30,6 +32,10 @@
     │   ├── IdentityMismatch       this is not the machine that the deployment is for
     │   ├── DiskSelectionError     none or several disks match; .disks lists what was seen
     │   ├── DiskUnsuitable         too small, other sector size
+    │   ├── DiskKept               a data disk that nothing may write
+    │   ├── EraseFailed            a disk that cannot be erased as asked, or still holds what it held
+    │   ├── SalvageFailed          files that must be saved and could not be
+    │   ├── BurnInFailed           the machine is too slow, or makes mistakes
     │   ├── ForeignSignature       RAID metadata, old ESP, cidata or our own UUIDs elsewhere
     │   ├── ChunkCorrupt           a chunk does not have its SHA-256
     │   ├── ReadBackDiffers
@@ -46,6 +52,7 @@
     │   └── NotApproved            signatures are missing, or do not count; .problems says which and why
     ├── StepFailed               a step ended without its effect
     │   ├── StepTimeout
+    │   ├── BootLoop               the machine asks the network what to boot again and again
     │   ├── HookFailed             a site's hook said no, or could not be asked
     │   └── Unhealthy              proven, and a health check did not become or stay good
     ├── ListenError              an address or port that we cannot listen on
@@ -117,6 +124,10 @@ class BmcUnreachable(BmcError):
     default_hint = "check the address, cabling, VLAN and proxy of the BMC; `metalimmu power status HOST` tries again"
 
 
+class NosAbsent(BmcUnreachable):
+    default_hint = "the switch is in ONIE: `metalimmu reimage` installs it"
+
+
 class BmcBusy(BmcError):
     retry = True
     default_hint = "the BMC answers with errors; wait a minute, or reset the BMC itself"
@@ -148,6 +159,10 @@ class BmcReadOnly(BmcError):
 
 class BmcUnsupported(BmcError):
     default_hint = "use another boot method for this host, or check the BMC's licence"
+
+
+class HostKeyChanged(BmcError):
+    default_hint = "find out why it changed (`ssh-keyscan` shows the one it has now): `metalimmu switch key HOST --forget` takes the next one seen"
 
 
 class BmcBroken(BmcError):
@@ -204,6 +219,22 @@ class DiskSelectionError(AgentError):
 
 class DiskUnsuitable(AgentError):
     default_hint = "choose another disk, or an image that fits"
+
+
+class DiskKept(AgentError):
+    default_hint = "the role's or host's `keep:` names this disk: take it out there, or choose other hints"
+
+
+class EraseFailed(AgentError):
+    default_hint = "choose another `how:` in the role's `erase:`, or replace the disk"
+
+
+class SalvageFailed(AgentError):
+    default_hint = "mend it, or set `required: false` in the role's `salvage:` to do without the files"
+
+
+class BurnInFailed(AgentError):
+    default_hint = "look at the machine; its disks are as they were. The thresholds are in the pool's `burn_in:`"
 
 
 class ForeignSignature(AgentError):
@@ -280,6 +311,10 @@ class StepFailed(MetalimmuError):
 
 class StepTimeout(StepFailed):
     default_hint = "look at the machine's console; raise the limit in site.yaml if the machine is only slow"
+
+
+class BootLoop(StepFailed):
+    default_hint = "look at its console: the ramdisk or its kernel does not come up; or it boots the network before its disk, for ever"
 
 
 class HookFailed(StepFailed):

@@ -10,7 +10,10 @@ sys.path.insert(0, str(Path(__file__).parent / "images"))
 
 import image_builds
 
+from metalimmu import paths
 from metalimmu.cli.lab import artifacts, ensure_ramdisk
+from metalimmu.images import lab_switch
+from metalimmu_emulator import switch
 
 
 def main() -> None:
@@ -18,6 +21,7 @@ def main() -> None:
     for flavour in ("lab", "generic"):
         ensure_ramdisk(artifacts()[1], flavour, None)
     image_builds.main()
+    lab_switch.build(switch.FILES, paths.cache() / "lab" / "switch", say=print)
     print(f"test images and ramdisks: {time.monotonic() - begun:.0f} s")
 
 

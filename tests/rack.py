@@ -52,6 +52,7 @@ class Rack:
         for sub in ("hosts", "roles", "pools"):
             (self.site / sub).mkdir(parents=True, exist_ok=True)
         bmc, machines = free_port(), free_port()
+        self.boot_url = f"http://127.0.0.1:{bmc}"
         self.write(
             "site.yaml",
             {
@@ -87,6 +88,7 @@ class Rack:
                 serial=serial,
                 uuid=f"00000000-0000-4000-8000-{number:012d}",
                 nics=(mac,),
+                netboot=self.boot_url,
             )
         )
         return {"name": name, "bmc": f"fake://{self.state(name)}", "serial": serial, "nics": [mac], "role": "web"}
@@ -110,6 +112,7 @@ class Rack:
                 flavour="fake", label="MI-FAKE", architecture="x86_64", kernel="6.1", backports=False, agent_version="0", agent_digest="",
                 slot_offset=100_000, slot_size=SLOT, sha256="", sizes={"iso": len(iso)}, mirror="", modules=0, builtin=(), missing_modules=(),
                 missing_firmware=(), packages=(),
+                parts={"vmlinuz": [0, 1000], "initrd": [1000, 500], "root": [2000, 50_001]},
             )
         )  # fmt: skip
         record.pop("folder")

@@ -18,14 +18,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metalimmu.errors import LabError, NotFound
+from metalimmu.errors import LabError, NotFound, UsageError
 from metalimmu_emulator import bmc, certificate, faults, layout, making, requirements, site
+from metalimmu_emulator import network as segments
 from metalimmu_emulator.files import read_message, write_message
 from metalimmu_emulator.layout import LabSpec, Supervisor
 from metalimmu_emulator.machine import DiskSpec, ServerSpec
 from metalimmu_emulator.processes import ProcessId, alive, end, identify
 from metalimmu_emulator.qemu import State
 from metalimmu_emulator.qmp import QmpClient
+from metalimmu_emulator.switch import key
 
 UP_SECONDS = 60.0
 DOWN_SECONDS = 20.0
@@ -45,6 +47,8 @@ class ServerStatus:
     firmware: str
     console: str
     pid: int | None
+    kind: str = "server"
+    ssh: str = ""  # of a switch: ssh://127.0.0.1:PORT
 
 
 class Lab:
@@ -71,6 +75,9 @@ class Lab:
         images: Path,
         ramdisks: Path,
         servers: int = 1,
+        switches: int = 0,
+        switch_disk: Path | None = None,
+        switch_image: str = "lab-nos@1",
         firmware: str = "uefi",
         memory: int = 1024,
         kvm: bool = False,
@@ -84,13 +91,15 @@ class Lab:
         ramdisk: str = "lab",
         mirror: str = "",
         protocol: str = "redfish",
+        network: bool = False,
         timeout: float = UP_SECONDS,
     ) -> Lab:
         """Start a lab and wait until its BMCs answer; the machines are off. Memory in MiB, sizes in bytes.
 
         A lab that is there already is started again with its disks if its supervisor has died, and left alone if
         it runs; `images`, `image` and the like are then those of the first time. Raises LabError when it was made
-        with other servers, UsageError, ToolError.
+        with other servers, UsageError, ToolError. `switch_disk` is the disk with ONIE that each switch gets a copy of.
+        `network`: the machines hang on a bridge of this host, which needs root.
         """
         model = ServerSpec(
             name="",
@@ -105,14 +114,25 @@ class Lab:
             cd=cd,
             persona=persona,
         )
+        if switches and switch_disk is None:
+            raise LabError("switches need a disk with ONIE on it", hint="`metalimmu lab up --switches N` makes one")
+        if not servers and not switches:
+            raise UsageError("a lab has at least one server or switch")
         media_port, machines_port = making.free_ports(2)
+        password = secrets.token_urlsafe(12)
+        private, public = key.create() if switches else ("", "")
+        bootfile = f"http://10.0.2.2:{media_port}/switch"
+        if network:
+            segments.check()
+        racked = making.servers(servers, model) + making.switches(switches, password, public, bootfile, kvm=kvm)
+        segment = segments.choose(len(racked)) if network else None
         spec = LabSpec(
             name=folder.name,
             user="admin",
-            password=secrets.token_urlsafe(12),
-            servers=making.servers(servers, model),
-            bmc_ports=(0,) * servers,
-            ipmi_ports=(0,) * servers,
+            password=password,
+            servers=making.plugged(racked, segment, media_port),
+            bmc_ports=(0,) * len(racked),
+            ipmi_ports=(0,) * len(racked),
             media_port=media_port,
             machines_port=machines_port,
             image=image,
@@ -121,15 +141,18 @@ class Lab:
             ramdisks=str(ramdisks.absolute()),
             mirror=mirror,
             protocol=protocol,
+            switch_image=switch_image,
+            segment=segment,
         )
-        requirements.check(firmware)
+        requirements.check(firmware if servers else "bios")
         folder = folder.absolute()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with making.exclusive(folder.parent):
             if not (folder / layout.LAB).exists():
-                making.create(folder, spec)
+                making.create(folder, spec, private=private, factory=switch_disk)
             lab = Lab(folder)
-            if not making.alike(lab.spec.servers, spec.servers):
+            same = making.alike(lab.spec.servers, spec.servers)
+            if not same or bool(lab.spec.segment) is not network:
                 raise LabError(
                     f"the lab in {folder} is there already, with other servers",
                     hint="`metalimmu lab down` removes it; or give the new one another --name",
@@ -142,10 +165,13 @@ class Lab:
         """The supervisor of a lab whose own has died. Raises LabError."""
         self._end_processes()
         (self.folder / layout.SUPERVISOR).unlink(missing_ok=True)
+        if self.spec.segment:
+            segments.create(self.spec.segment)
         try:
             told = self._wait_ready(making.launch(self.folder), time.monotonic() + timeout)
         except LabError:
             self._end_processes()
+            self._unplug()
             raise
         self.spec = replace(self.spec, bmc_ports=told.ports, ipmi_ports=told.ipmi_ports)
         write_message(self.folder / layout.LAB, self.spec, mode=0o600)
@@ -164,7 +190,12 @@ class Lab:
         """End every process of the lab and remove its folder. Works also when its supervisor was killed."""
         with making.exclusive(self.folder.parent):
             self._end_processes()
+            self._unplug()
             self._remove()
+
+    def _unplug(self) -> None:
+        if self.spec.segment:
+            segments.remove(self.spec.segment)
 
     def _remove(self) -> None:
         """A controller that still runs may write into the site meanwhile: again, until nothing is left."""
@@ -215,6 +246,8 @@ class Lab:
             firmware=server.firmware,
             console=str(self.console(server.name)),
             pid=state.process.pid if on and state.process else None,
+            kind="switch" if server.switch else "server",
+            ssh=f"ssh://{server.switch.ssh}" if server.switch else "",
         )
 
     def _state(self, server: str) -> State:

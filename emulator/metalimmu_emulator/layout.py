@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metalimmu_emulator.machine import ServerSpec
+from metalimmu_emulator.network import Segment
 from metalimmu_emulator.processes import ProcessId
 
 LAB = "lab.json"  # LabSpec
@@ -13,6 +14,7 @@ SUPERVISOR = "supervisor.json"  # Supervisor, written when all BMCs listen
 LOG = "supervisor.log"
 SITE = "site"
 SERVERS = "servers"
+SWITCH_KEY = "switch_key"  # a private key; its public half may log in on all switches
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class LabSpec:
     mirror: str = ""
     ipmi_ports: tuple[int, ...] = ()  # UDP; 0 or none: any free one
     protocol: str = "redfish"  # how the lab's site reaches its BMCs: redfish | ipmi
+    switch_image: str = ""  # of the role that the switches have
+    segment: Segment | None = None  # a real network; None: each machine has QEMU's own
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+from metalimmu_emulator.switch import machine as switches
+from metalimmu_emulator.switch.machine import SwitchSpec
+
 FIRMWARES = ("uefi", "bios", "secure")
 DISK_BUSES = ("virtio", "ahci", "nvme", "scsi")
 NICS = ("virtio", "e1000")
@@ -22,7 +25,9 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "Hdd": ("disk0",),
     "Cd": ("cd0", "disk0"),
     "Pxe": ("nic0", "disk0"),
+    "UefiHttp": ("nic0", "disk0"),
 }
+NETBOOTS = {"Pxe": "pxe", "UefiHttp": "http"}  # what firmware must be started for: Start.netboot
 BOOTABLE = ("disk0", "cd0", "nic0")
 SERIAL = "serial"
 
@@ -50,8 +55,11 @@ class ServerSpec:
     nic: str = "virtio"
     cd: str = "virtio"  # the bus of the CD drive: virtio (SCSI), as Debian's cloud kernel has no AHCI; or ahci
     persona: str = "default"
+    tap: str = ""  # an interface of the host, for a real network; empty: QEMU's own
+    bootfile: str = ""  # what QEMU's own DHCP names: an address for iPXE
     manufacturer: str = "metalimmu"
     product: str = "lab"
+    switch: SwitchSpec | None = None  # not a server then
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Start:
     firmware: str  # may differ from the server's: BootSourceOverrideMode was changed
     order: tuple[str, ...]
     qmp_fd: int
+    netboot: str = ""  # pxe | http: the protocol that firmware boots the network by; empty: it does not
     clock: str = ""  # ISO time of the machine's clock; empty: the host's, UTC
     serial: str = ""  # SMBIOS serial and UUID, when they must differ from what Redfish says (a fault)
     uuid: str = ""
@@ -77,6 +86,7 @@ def command(server: ServerSpec, start: Start) -> list[str]:
         *("-name", f"{server.name},process=metalimmu-lab", "-nodefaults", "-no-user-config", "-S"),
         *_board(server, start),
         *("-uuid", server.uuid, "-smbios", _smbios(server)),
+        *(("-smbios", switches.smbios(server.switch)) if server.switch else ()),
         *("-rtc", f"base={start.clock or 'utc'}", "-display", "none", "-boot", "menu=off,strict=on"),
         *("-chardev", f"socket,id=qmp,fd={start.qmp_fd}", "-mon", "chardev=qmp,mode=control"),
         *("-chardev", "socket,id=admin,path=qmp.sock,server=on,wait=off", "-mon", "chardev=admin,mode=control"),
@@ -85,6 +95,7 @@ def command(server: ServerSpec, start: Start) -> list[str]:
         *("-serial", f"chardev:{SERIAL}"),
         *("-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng"),
         *_nic(server, start),
+        *(switches.links(server.switch) if server.switch else ()),  # after nic0, which must be eth0
         *("-device", "virtio-scsi-pci,id=scsi"),
         *_device({"virtio": "scsi-cd,bus=scsi.0", "ahci": "ide-cd,bus=ide.1"}[server.cd], "cd0", start),
         *(part for i, disk in enumerate(server.disks) for part in _disk(i, disk, start)),
@@ -102,6 +113,10 @@ def _board(server: ServerSpec, start: Start) -> list[str]:
             *("-global", "ICH9-LPC.disable_s3=1"),
             *("-device", "VGA"),  # every server has one; without it GRUB complains and pauses for a second
         ]
+        # Firmware tries PXE before HTTP, and each over IPv4 before IPv6, for as long as it may.
+        unwanted = {"pxe": ("IPv6",), "http": ("IPv4", "IPv6")}.get(start.netboot, ())
+        for family in unwanted:
+            extra += ["-fw_cfg", f"name=opt/org.tianocore/{family}PXESupport,string=n"]
     if start.firmware == "secure":
         machine += ",smm=on"
         extra += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
@@ -119,13 +134,18 @@ def _smbios(server: ServerSpec) -> str:
 def _nic(server: ServerSpec, start: Start) -> list[str]:
     """User networking: the guest reaches the host's loopback as 10.0.2.2, and nobody reaches the guest.
 
-    `restrict=on` cannot be: it takes 10.0.2.2 away too. So a guest reaches what the lab's owner reaches.
+    `restrict=on` cannot be: it takes 10.0.2.2 away too. So a guest reaches what the lab's owner reaches. Its DHCP names one
+    bootfile, an address, which only iPXE can follow: QEMU's option ROM for the NIC.
     """
     model = "e1000" if server.nic == "e1000" else "virtio-net-pci"
-    # OVMF drives virtio-net itself; without the option ROM it starts half a second sooner.
-    rom = ",romfile=" if server.nic == "virtio" and start.firmware != "bios" else ""
+    # OVMF drives virtio-net itself; without the option ROM it starts half a second sooner, and boots the network by itself.
+    own = start.firmware != "bios" and server.nic == "virtio" and (server.tap or start.netboot != "pxe")
+    rom = ",romfile=" if server.switch or own else ""
+    more = switches.user_network(server.switch) if server.switch else ""
+    user = f"user,id=net0,ipv6=off{more}" + (f",bootfile={server.bootfile}" if server.bootfile else "")
+    tap = f"tap,id=net0,ifname={server.tap},script=no,downscript=no"
     return [
-        *("-netdev", "user,id=net0,ipv6=off"),
+        *("-netdev", tap if server.tap else user),
         *_device(f"{model},netdev=net0,mac={server.mac}{rom}", "nic0", start),
     ]
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from metalimmu.errors import LabError
 from metalimmu_emulator.files import write_message
-from metalimmu_emulator.machine import BOOTABLE, ORDERS, SERIAL, VARS, ServerSpec, Start, command
+from metalimmu_emulator.machine import BOOTABLE, NETBOOTS, ORDERS, SERIAL, VARS, ServerSpec, Start, command
 from metalimmu_emulator.media import Disc, Media
 from metalimmu_emulator.processes import ProcessId, identify
 from metalimmu_emulator.qmp import QmpClient, QmpError, event_time
@@ -61,6 +61,10 @@ class Override:
     def order(self) -> tuple[str, ...]:
         return ORDERS[self.target] if self.honoured and self.enabled != "Disabled" else ORDERS["None"]
 
+    @property
+    def netboot(self) -> str:
+        return NETBOOTS.get(self.target, "") if self.honoured and self.enabled != "Disabled" else ""
+
 
 @dataclass(frozen=True)
 class State:
@@ -79,6 +83,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     client: QmpClient
     firmware: str
+    netboot: str  # see Start
     again: bool = False  # start when it has ended: a graceful restart
     node: str = ""  # block node of the attached medium
     warm_reset: float = 0.0  # time of a reset that SeaBIOS has not yet answered with its own; 0: none
@@ -170,9 +175,12 @@ class Vm:
                 self._running.client.execute("chardev-send-break", id=SERIAL)
 
     def _needs_cold_start(self, running: _Running) -> bool:
-        """Firmware is chosen at start. And SeaBIOS may or may not reset a second time, depending on how far it was."""
-        return running.firmware != self._firmware() or (
-            running.firmware == "bios" and self.state.override.enabled == "Once"
+        """Firmware is chosen at start, and by what it boots the network. And SeaBIOS may or may not reset a second time, depending on how far it was."""
+        netboot = self.state.override.netboot
+        return (
+            running.firmware != self._firmware()
+            or netboot not in ("", running.netboot)
+            or (running.firmware == "bios" and self.state.override.enabled == "Once")
         )
 
     def _reset(self, running: _Running) -> None:
@@ -196,6 +204,7 @@ class Vm:
             start = Start(
                 firmware=firmware,
                 order=self.state.override.order,
+                netboot=self.state.override.netboot,
                 qmp_fd=theirs.fileno(),
                 clock=str(faults.get("clock", {}).get("base", "")),
                 serial=str(other.get("serial", "")),
@@ -203,7 +212,7 @@ class Vm:
             )
             process = self._spawn(command(self.spec, start), self.folder, theirs.fileno())
         try:
-            running = _Running(process, QmpClient(ours), firmware)
+            running = _Running(process, QmpClient(ours), firmware, self.state.override.netboot)
         except QmpError as exc:
             ours.close()
             process.kill()

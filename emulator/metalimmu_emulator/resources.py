@@ -30,7 +30,7 @@ def system(base: dict[str, Any], server: ServerSpec, override: Override) -> dict
         "BootSourceOverrideEnabled": override.enabled,
         "BootSourceOverrideEnabled@Redfish.AllowableValues": ["Disabled", *once, "Continuous"],
         "BootSourceOverrideTarget": override.target,
-        "BootSourceOverrideTarget@Redfish.AllowableValues": ["None", "Pxe", "Cd", "Hdd"],
+        "BootSourceOverrideTarget@Redfish.AllowableValues": targets(server),
         "BootSourceOverrideMode": override.mode,
         "BootSourceOverrideMode@Redfish.AllowableValues": ["UEFI", "Legacy"],
     }
@@ -53,6 +53,11 @@ def system(base: dict[str, Any], server: ServerSpec, override: Override) -> dict
         "MemorySummary": summary,
         "Actions": actions,
     }
+
+
+def targets(server: ServerSpec) -> list[str]:
+    """UEFI HTTP boot needs a DHCP server that speaks of it, which QEMU's own network has not."""
+    return ["None", "Pxe", "Cd", "Hdd", *(["UefiHttp"] if server.tap else [])]
 
 
 def storage_collection(system_path: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ WORD                  what happens                                              
 ``no-check-in``       the media is read, and the agent never speaks                   -
 ``wrong-serial``      another machine checks in                                       its serial
 ``clock``             the machine's clock is wrong                                    seconds it is ahead
+``burn-in-fails``     the agent fails in its burn-in; likewise salvage-, erase-fails  class in metalimmu.errors
 ``write-fails``       the agent fails in mid-write                                    class in metalimmu.errors
 ``network-cut``       the network is gone in mid-write                                seconds
 ``crash``             the machine restarts in mid-write                               -
@@ -27,6 +28,11 @@ WORD                  what happens                                              
 ``config-cuts-off``   after a config is applied the controller is out of reach        -
 ``other-config``      it says that it has another config                              anything
 ``other-key``         it signs with another key than its own                          -
+``installer-dumb``    an installer never asks for its answers                         -
+``installer-fails``   an installer fails                                              why
+``installer-hangs``   an installer waits for somebody at its console                  -
+``phone-home-serial`` an installed system phones home as another machine              its serial
+``iso-off``           a vendor's ISO switches the machine off when it is done         -
 ====================  ==============================================================  =========================
 """
 
@@ -46,7 +52,9 @@ from typing import Self
 import msgspec
 
 from metalimmu.observed.machine import Fault, Machine
-from metalimmu.wire.messages import SystemReport
+from metalimmu.observed.types import PowerAction
+from metalimmu.wire.messages import PROOF_FILE, Boot, SystemReport
+from metalimmu_emulator import simulated_media, simulated_netboot
 from metalimmu_emulator.simulated_agent import Crashed, Platter, SimulatedAgent, find_boot
 from metalimmu_emulator.simulated_http import BROKEN, any_server, pieces
 from metalimmu_emulator.simulated_state import FileState, State
@@ -84,6 +92,7 @@ class SimulatedMachine:
         self.boot_id = ""
         self.context: ssl.SSLContext = _shared_context()
         self.log: list[str] = []  # what its console would show
+        self.installed: str | None = None  # what a system that an installer has made does at its first boot
         self._state = FileState(state) if isinstance(state, Path) else state
         self._images = images or {}
         self._stop = threading.Event()
@@ -171,6 +180,8 @@ class SimulatedMachine:
         self.pause(0.2)  # POST
         if machine.booted_from == "cd" and machine.boot_image:
             self._run_ramdisk(machine.boot_image)
+        elif machine.booted_from == "network":
+            self._run_network(machine)
         elif machine.booted_from == "disk":
             self._run_system()
 
@@ -183,11 +194,32 @@ class SimulatedMachine:
             try:
                 boot = find_boot(pieces(url, context=self.context))
                 if boot is None:
-                    self._say("the media has no metalimmu/boot.json")
+                    self._run_media(url)
                     return
             except BROKEN as exc:
                 self._say(f"media: {exc}")
                 self.pause(2)
+        self._run_agent(boot)
+
+    def _run_network(self, machine: Machine) -> None:
+        """As firmware and iPXE do it: ask what to boot, and fetch that; the disk where nobody answers."""
+        for _ in range(5):
+            try:
+                boot = simulated_netboot.fetch(machine, self._say)
+                break
+            except BROKEN as exc:
+                self._say(f"network: {exc}")
+                self.pause(2)
+        else:
+            boot = None
+        if boot is None:
+            self._run_system()
+        elif isinstance(boot, simulated_media.Media):
+            self._run_other(boot)
+        else:
+            self._run_agent(boot)
+
+    def _run_agent(self, boot: Boot) -> None:
         if self.fault("no-check-in") is not None:
             self._say("the ramdisk hangs")
             return
@@ -196,7 +228,38 @@ class SimulatedMachine:
         self._say("go")
         self._state.update(Machine.guest_reboot)
 
+    def _run_media(self, url: str) -> None:
+        """Media without an agent."""
+        self._run_other(simulated_media.read(b"".join(pieces(url, context=self.context))))
+
+    def _run_other(self, media: simulated_media.Media) -> None:
+        machine = self.machine()
+        if media.answers:
+            self._say(f"an installer, told {' '.join(media.arguments)}")
+            installer = simulated_media.SimulatedInstaller(self, media.answers, machine.serial, self._say)
+            self.installed = installer.run()
+            if self.installed is not None:
+                self.disk.complete = ""
+                self._state.update(Machine.guest_reboot)
+        elif media.seed is not None:
+            name, _, version = media.argument("metalimmu.image").partition("@")
+            self._say(f"a live system, {name}@{version}")
+            self.disk.seed = {PROOF_FILE: json.dumps(media.seed)}
+            told = str(media.seed.get("config_digest", ""))
+            report = SystemReport(name, version, "", machine.serial, self.boot_id, machine.uuid, told)
+            SimulatedSystem(self, lambda: report, self._say).run()
+        else:
+            self._say("a vendor's ISO")
+            if self.fault("iso-off") is not None:
+                self._state.update(lambda m: m.powered(PowerAction.force_off))
+
     def _run_system(self) -> None:
+        if self.installed is not None:
+            if self.fault("no-report") is None:
+                machine = self.machine()
+                simulated_media.phone_home(self, self.installed, "installed", machine.serial)
+                self._say("phoned home")
+            return
         if not self.disk.complete:
             self._say("nothing to boot on the disk")
             return

@@ -29,6 +29,7 @@ from metalimmu.wire.messages import (
     Report,
     RunTimeConfig,
 )
+from metalimmu_emulator import simulated_disks
 from metalimmu_emulator.simulated_http import BROKEN, Answer, Connection
 
 T = TypeVar("T")
@@ -147,6 +148,7 @@ class SimulatedAgent:
                 clock=clock,
                 disks=(self._disk(),),
                 fence=self._fence,
+                can=simulated_disks.CAN,
             )
             answer = self._send("POST", "/v1/check-in", codec.encode(said))
             if answer.status == 200:
@@ -163,8 +165,9 @@ class SimulatedAgent:
         if manifest.digest != task.digest:
             raise Failed("ChunkCorrupt", f"the manifest is {manifest.digest}, expected {task.digest}")
         config = codec.decode(RunTimeConfig, self._get("/v1/config"))
-        disk.complete = ""
         self._progress("identify", 0, 0)
+        work = {} if task.begun == "write" else simulated_disks.prepare(task, disk, self._phase, self._put)
+        disk.complete = ""
         self._write(manifest, task)
         read_back = self._read_back(manifest)
         self._progress("config", 0, 0)
@@ -184,6 +187,7 @@ class SimulatedAgent:
                 kept_chunks=self._kept,
                 config_digest=config.digest,
                 fence=self._fence,
+                **work,
             ),
             Orders,
         )
@@ -261,6 +265,16 @@ class SimulatedAgent:
 
     def _disk(self) -> Disk:
         return Disk("/dev/vda", self._around.disk.size, model="simulated", serial="SIM-DISK-1", transport="virtio")
+
+    def _phase(self, name: str) -> None:
+        self._progress(name, 0, 0)
+        code = self._around.fault(f"{name}-fails")
+        if code is not None:
+            raise Failed(code or "MetalimmuError", f"injected in {name}")
+
+    def _put(self, path: str, content: bytes) -> None:
+        while self._send("PUT", path, content).status != 200:
+            self._around.pause(2)
 
     def _get(self, path: str) -> bytes:
         while True:

@@ -14,12 +14,11 @@ from sushy_tools.emulator.resources.systems.base import AbstractSystemsDriver
 from sushy_tools.emulator.resources.vmedia import DeviceInfo
 
 from metalimmu.errors import LabError
+from metalimmu_emulator import resources
 from metalimmu_emulator.bmc import CURRENT, Bmc
-from metalimmu_emulator.machine import ORDERS
 from metalimmu_emulator.media import Media
 from metalimmu_emulator.qemu import RESET_TYPES, Override, WrongState
 from metalimmu_emulator.remote import MediaRefused
-from metalimmu_emulator.resources import CPU
 
 
 @contextmanager
@@ -87,7 +86,7 @@ class Systems(AbstractSystemsDriver):  # type: ignore[misc]  # sushy-tools has n
 
     def get_processors(self, identity: str) -> list[dict[str, Any]]:
         bmc(identity)
-        return [{"id": CPU}]
+        return [{"id": resources.CPU}]
 
     def get_nics(self, identity: str) -> list[dict[str, str]]:
         return [{"id": "NIC1", "mac": bmc(identity).vm.spec.mac}]
@@ -178,7 +177,7 @@ def set_boot(machine: Bmc, asked: dict[str, Any]) -> None:
     )
     mode = str(asked.get("BootSourceOverrideMode") or now.mode)
     allowed = ("Disabled", "Continuous") if machine.vm.spec.persona == "continuous-only" else _ENABLED
-    for value, values in ((target, tuple(ORDERS)), (enabled, allowed), (mode, ("UEFI", "Legacy"))):
+    for value, values in ((target, resources.targets(machine.vm.spec)), (enabled, allowed), (mode, ("UEFI", "Legacy"))):
         if value not in values:
             raise error.BadRequest(f"{value!r} is none of {', '.join(values)}")
     if enabled == "Disabled" or target == "None":

@@ -17,6 +17,7 @@ import struct
 from types import TracebackType
 from typing import Self
 
+from metalimmu.agent import guard
 from metalimmu.errors import DiskUnsuitable
 
 # linux/fs.h
@@ -47,17 +48,25 @@ class Buffer:
 
 
 class Device:
-    """One open disk. Offsets and lengths are bytes, whole logical sectors. Raises DiskUnsuitable when I/O fails."""
+    """One open disk. Offsets and lengths are bytes, whole logical sectors. Raises DiskUnsuitable when I/O fails, and
+    DiskKept for a disk that nothing may write.
+    """
 
     def __init__(self, path: str, sector: int = 512) -> None:
         """O_EXCL: a disk that the kernel uses (mounted, part of an array) is refused with EBUSY."""
         self.path = path
         flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
         try:
-            self.fd, self.direct = _open(path, flags)
+            self.fd, self.direct = open_disk(path, flags)
         except OSError as exc:
             hint = "" if exc.errno != errno.EBUSY else "something in the ramdisk uses this disk: an array or a mount"
             raise DiskUnsuitable(f"{path}: cannot be opened for writing: {exc.strerror}", hint=hint) from exc
+        self._identity = guard.identity(self.fd)
+        try:
+            guard.check(self._identity, "opening for writing")
+        except BaseException:
+            self.close()
+            raise
         self.is_block = stat.S_ISBLK(os.fstat(self.fd).st_mode)
         self.sector = _ioctl_int(self.fd, BLKSSZGET, 4) if self.is_block else sector
         self.size = _ioctl_int(self.fd, BLKGETSIZE64, 8) if self.is_block else os.fstat(self.fd).st_size
@@ -75,6 +84,7 @@ class Device:
             done += got
 
     def write_from(self, view: memoryview, offset: int) -> None:
+        guard.check(self._identity, f"{len(view)} bytes at {offset}")
         done = 0
         while done < len(view):
             try:
@@ -104,6 +114,7 @@ class Device:
         """
         if not length:
             return
+        guard.check(self._identity, f"{length} zeros at {offset}")
         if not self.is_block:
             self._zero_file(offset, length)
             return
@@ -118,6 +129,11 @@ class Device:
         zeros = Buffer(min(MIB, length))
         for at in range(offset, offset + length, MIB):
             self.write_from(zeros.view[: min(MIB, offset + length - at)], at)
+
+    def command(self, request: int, argument: bytearray) -> int:
+        """A command of the disk itself that may change what it holds; its answer is in `argument`. Raises OSError."""
+        guard.check(self._identity, "a command of the disk")
+        return int(fcntl.ioctl(self.fd, request, argument))
 
     def flush(self) -> None:
         """To stable storage (O_DIRECT still leaves the disk's own cache), and out of the page cache."""
@@ -145,7 +161,8 @@ class Device:
         self.close()
 
 
-def _open(path: str, flags: int) -> tuple[int, bool]:
+def open_disk(path: str, flags: int) -> tuple[int, bool]:
+    """The file descriptor, and whether it reads and writes past the page cache. Raises OSError."""
     try:
         return os.open(path, flags | os.O_DIRECT), True
     except OSError as exc:

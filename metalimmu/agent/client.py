@@ -12,6 +12,7 @@ import http.client
 import random
 import ssl
 import time
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -158,6 +159,24 @@ class Controller:
     def failure(self, message: Failure) -> Orders:
         return self._message("POST", "/v1/failure", Orders, message)
 
+    def salvage(self, name: str, content: Callable[[], Iterable[bytes]]) -> None:
+        """Send one archive, from its beginning each time that this is called. A controller that takes none says so first."""
+        path = f"/v1/salvage/{name}"
+        self._request("POST", path, None, MESSAGE_LIMIT)
+        headers = self._headers | {"Content-Type": "application/zstd"}
+        self._connection.close()
+        try:
+            self._connection.request("PUT", self._url.path.rstrip("/") + path, content(), headers)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it has answered before it heard all: it says why
+        except (OSError, http.client.HTTPException) as exc:
+            self._connection.close()
+            raise Unreachable(f"PUT {path} at {self._url.netloc}: {exc or type(exc).__name__}") from exc
+        try:
+            self._answer(f"PUT {path}", MESSAGE_LIMIT)
+        finally:
+            self._connection.close()
+
     def close(self) -> None:
         self._connection.close()
 
@@ -173,15 +192,22 @@ class Controller:
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         try:
             self._connection.request(method, self._url.path.rstrip("/") + path, body, headers)
+        except (OSError, http.client.HTTPException) as exc:
+            self._connection.close()
+            raise Unreachable(f"{method} {path} at {self._url.netloc}: {exc or type(exc).__name__}") from exc
+        return self._answer(f"{method} {path}", limit)
+
+    def _answer(self, asked: str, limit: int) -> bytes:
+        try:
             response = self._connection.getresponse()
             data = bounded(response, limit)
         except (OSError, http.client.HTTPException, Unreachable) as exc:
             self._connection.close()
-            raise Unreachable(f"{method} {path} at {self._url.netloc}: {exc or type(exc).__name__}") from exc
+            raise Unreachable(f"{asked} at {self._url.netloc}: {exc or type(exc).__name__}") from exc
         if response.status == 200:
             return data
         if response.status >= 500 or response.status in (408, 425, 429):
-            raise Unreachable(f"{method} {path}: the controller answered {response.status}")
+            raise Unreachable(f"{asked}: the controller answered {response.status}")
         raise Refused(response.status, _refusal(data))
 
 

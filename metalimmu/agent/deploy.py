@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metalimmu.agent import commit, disks, efi, foreign, identify, layout, seed
+from metalimmu.agent import commit, disks, efi, foreign, guard, identify, layout, prepare, seed
 from metalimmu.agent.block import Device
+from metalimmu.agent.burnin import BurnInTest
 from metalimmu.agent.client import Controller
 from metalimmu.agent.fetch import Breaks, Source
 from metalimmu.agent.image import ImageReader
 from metalimmu.agent.link import Link, Lost, Stopped, patiently
 from metalimmu.agent.machine import Machine
+from metalimmu.agent.mirror import Mirror, array_name
 from metalimmu.agent.readback import read_back
+from metalimmu.agent.salvage import Mount, mounted
+from metalimmu.agent.select import KEPT, Roles, select
 from metalimmu.agent.sysfs import text
 from metalimmu.agent.write import Writer
 from metalimmu.errors import AgentError, DiskUnsuitable
@@ -37,12 +41,16 @@ class Deployment:
     notes: list[str] = field(default_factory=list)
     disks: tuple[Disk, ...] = ()
     link: Link = field(init=False)
-    begun: Path | None = None  # holds the digest of the image that was begun in this boot; outlives the process
+    begun: Path | None = None  # holds the stage and image that were begun in this boot; outlives the process
     writer: Writer | None = None
     finished: tuple[str, Report] | None = None  # digest and what was reported
+    burned_in: dict[str, float] = field(default_factory=dict)
+    salvaged: list[str] = field(default_factory=list)
+    mount: Mount = mounted  # of the old system's file systems; tests hand in another
 
     def __post_init__(self) -> None:
-        self._begun_digest = text(self.begun) if self.begun else ""
+        stage, _, digest = (text(self.begun) if self.begun else "").partition(" ")
+        self._begun = stage, digest
 
     def run(self, assignment: Assignment, link: Link) -> Report:
         """Raises AgentError of many kinds; Lost and Stopped end it without a fault."""
@@ -54,11 +62,13 @@ class Deployment:
         self.link.log(f"this is {assignment.host or 'the machine'}: {', '.join(evidence)}")
         manifest = self._manifest(assignment.digest)
         self._fits_machine(manifest, assignment)
-        disk = self._choose(assignment, manifest)
+        roles = self._choose(assignment, manifest)
         files = seed.files(patiently(self.controller.config, self.link))
-        with Device(disk.path, disk.logical_sector) as device:
+        if not self._stage(assignment):
+            self._before(roles, manifest, assignment)
+        with prepare.opened(roles) as (device, members):
             try:
-                report = self._on_disk(device, disk, manifest, files, assignment)
+                report = self._on_disk(device, members, roles, manifest, files, assignment)
             except (Lost, Stopped):
                 raise  # it may go on where it was
             except BaseException:
@@ -67,9 +77,41 @@ class Deployment:
         self.finished = (assignment.digest, report)
         return report
 
+    def _stage(self, assignment: Assignment) -> str:
+        """How far an earlier try came with the disks: empty, nothing was done to them; `erase`, there is nothing left to
+        save; `write`, nor to erase.
+        """
+        if "write" in (assignment.begun, self._begun_stage(assignment)):
+            return "write"
+        return assignment.begun or self._begun_stage(assignment)
+
+    def _begun_stage(self, assignment: Assignment) -> str:
+        return self._begun[0] if self._begun[1] == assignment.digest else ""
+
+    def _before(self, roles: Roles, manifest: Manifest, assignment: Assignment) -> None:
+        """Nothing is written here. What was done already is not done again when this agent was interrupted."""
+        if assignment.burn_in and not self.burned_in:
+            with self._timed("burn-in"):
+                test = BurnInTest(self.machine.root, assignment.burn_in, self.link)
+                self.burned_in = test.run(roles.root, manifest, lambda halt: self._source(assignment, halt))
+        if assignment.salvage and not self.salvaged:
+            with self._timed("salvage"):
+                self.salvaged = prepare.save_files(
+                    assignment.salvage, roles.root, self.controller, self.link, self.mount
+                )
+
     def _on_disk(
-        self, device: Device, disk: Disk, manifest: Manifest, files: dict[str, bytes], assignment: Assignment
+        self,
+        device: Device,
+        members: dict[str, Device],
+        roles: Roles,
+        manifest: Manifest,
+        files: dict[str, bytes],
+        assignment: Assignment,
     ) -> Report:
+        stage, erased = self._stage(assignment), list[str]()
+        if stage != "write":
+            prepare.check_erasable(roles, members)
         previous = self._previous(manifest, assignment)
         writer = self._writer(device, manifest, assignment)
         source = self._source(assignment, self.link.stop)
@@ -78,29 +120,41 @@ class Deployment:
             head = image.chunk(0)
             places = layout.plan(head, manifest, device.size, need_seed=bool(files))
             content = seed.fat(files, places.seed.length, device.sector) if places.seed else b""
-            self._clear_foreign(device, disk, image, assignment)
+            self._clear_foreign(members, roles, image, assignment)
             # The first write to the disk is here.
-            self._begin(manifest.digest)
+            if roles.erase and stage != "write":
+                self._begin("erase", manifest.digest)
+                with self._timed("erase"):
+                    erased += prepare.erase_disks(roles, "before", members, self.link)
+            self._begin("write", manifest.digest)
+            self.link.phase("zero")
+            if isinstance(device, Mirror):
+                device.forget()
             writer.take_boot_away()
             with self._timed("zero"):
                 writer.zero()
-            self.link.log(f"writing {assignment.image} to {disks.describe_line(disk)}")
+            self.link.log(f"writing {assignment.image} to {' and '.join(map(disks.describe_line, roles.written))}")
             with self._timed("write"):
                 writer.write(previous, assignment.parallel)
             self.link.log(self._told(writer))
             with self._timed("read-back"):
                 seen = read_back(device, manifest, self.link, source)
             self.writer = None  # from here on the disk is no longer the image alone
+            if isinstance(device, Mirror):
+                device.bind(assignment.deployment, array_name(assignment.host), time.time())
             with self._timed("config"):
                 seen[0] = commit.commit(device, manifest, places, head=head, content=content, link=self.link)
         finally:
             source.close()
+        if roles.erase:
+            with self._timed("erase-after"):
+                erased += prepare.erase_disks(roles, "after", members, self.link)
         entries = self._boot_entries(places.esp, manifest, assignment)
         if not device.direct:
-            self.notes.append(f"{disk.path} has no O_DIRECT: read back after dropping its pages from the cache")
+            self.notes.append(f"{device.path} has no O_DIRECT: read back after dropping its pages from the cache")
         resumed = self.breaks.count + bool(writer.interrupted and writer.counts.kept_chunks)
         return Report(
-            disk=disk,
+            disk=roles.root,
             digest=manifest.digest,
             read_back=read_back_digest(seen),
             boot_id=identify.boot_id(self.machine.root),
@@ -115,6 +169,11 @@ class Deployment:
             resumed=resumed,
             notes=tuple(dict.fromkeys(self.notes)),
             changed=places.changed(),
+            mirror=roles.mirror,
+            kept=tuple(d.path for d in roles.kept),
+            erased=tuple(erased),
+            salvaged=tuple(self.salvaged),
+            burn_in=self.burned_in,
         )
 
     def _manifest(self, digest: str) -> Manifest:
@@ -126,7 +185,7 @@ class Deployment:
 
     def _previous(self, manifest: Manifest, assignment: Assignment) -> Manifest | None:
         """What the disk is thought to hold. A guess that is wrong costs time, never content."""
-        if manifest.digest in (self._begun_digest, assignment.previous_digest):
+        if self._stage(assignment) == "write" or manifest.digest == assignment.previous_digest:
             return manifest
         if not assignment.previous_digest:
             return None
@@ -138,10 +197,10 @@ class Deployment:
             self.link.log(f"no delta: the previous image's manifest is not to be had: {exc.message}")
             return None
 
-    def _begin(self, digest: str) -> None:
-        self._begun_digest = digest
+    def _begin(self, stage: str, digest: str) -> None:
+        self._begun = stage, digest
         if self.begun:
-            self.begun.write_text(digest, encoding="ascii")
+            self.begun.write_text(f"{stage} {digest}", encoding="ascii")
 
     def _writer(self, device: Device, manifest: Manifest, assignment: Assignment) -> Writer:
         def source(halt: threading.Event) -> Source:
@@ -175,22 +234,34 @@ class Deployment:
                 f"{assignment.image} is of kind {manifest.kind}, which is not written to a disk", hint=hint
             )
 
-    def _choose(self, assignment: Assignment, manifest: Manifest) -> Disk:
-        looks = disks.patience(assignment.root_disk)
+    def _choose(self, assignment: Assignment, manifest: Manifest) -> Roles:
+        """From here on disks that are to be kept cannot be written by anything on this machine."""
+        hints = [assignment.root_disk, *assignment.keep, *((assignment.mirror,) if assignment.mirror else ())]
+        hints += [rule.disk for rule in assignment.erase if rule.disk]
+        looks = max(map(disks.patience, hints))
         self.disks = disks.settled(self.machine.root, self.disks, looks=looks, every=self.machine.disks_every)
-        disk = disks.choose(self.disks, assignment.root_disk)
-        if disk.logical_sector != manifest.sector_size:
+        roles = select(self.disks, assignment)
+        guard.keep((d.path for d in roles.kept), self.machine.root)
+        self.disks = roles.all
+        if roles.kept:
+            self.link.log(f"kept, not to be written: {', '.join(disks.describe_line(d) for d in roles.kept)}")
+        if roles.root.logical_sector != manifest.sector_size:
             raise DiskUnsuitable(
-                f"{disk.path} has logical sectors of {disk.logical_sector} bytes, the image of {manifest.sector_size}"
+                f"{roles.root.path} has logical sectors of {roles.root.logical_sector} bytes, the image of "
+                f"{manifest.sector_size}"
             )
-        return disk
+        return roles
 
-    def _clear_foreign(self, device: Device, disk: Disk, image: ImageReader, assignment: Assignment) -> None:
-        second = any(d.signatures for d in self.disks if not d.unusable and d.path != disk.path)
-        found = foreign.find(self.disks, disk, image.identifiers() if second else ())
-        if not assignment.wipe_signatures:
-            foreign.refuse(found)
-        for line in foreign.wipe(found, device):
+    def _clear_foreign(
+        self, members: dict[str, Device], roles: Roles, image: ImageReader, assignment: Assignment
+    ) -> None:
+        written = {d.path for d in roles.written}
+        second = any(d.signatures for d in roles.all if d.path not in written and d.unusable in ("", KEPT))
+        found = foreign.find(roles, image.identifiers() if second else (), array_name(assignment.host))
+        foreign.refuse(found, wipe=assignment.wipe_signatures)
+        if found:
+            self.link.phase("zero")  # no longer only looking
+        for line in foreign.wipe(found, members):
             self.link.log(line)
             self.notes.append(line)
 

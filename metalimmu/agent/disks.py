@@ -137,7 +137,7 @@ def _multipath(found: list[Disk]) -> list[Disk]:
 
 def choose(disks: Sequence[Disk], hints: RootDisk) -> Disk:
     """The one disk that fits all hints. Raises DiskSelectionError with everything that was seen."""
-    verdicts = [(d, d.unusable or _mismatch(d, hints)) for d in disks]
+    verdicts = [(d, d.unusable or mismatch(d, hints)) for d in disks]
     fitting = [d for d, why_not in verdicts if not why_not]
     if len(fitting) == 1:
         return fitting[0]
@@ -158,7 +158,7 @@ def _asked(hints: RootDisk) -> str:
     return "root_disk " + ", ".join(f"{k}={v}" for k, v in given.items()) if given else "(root_disk has no hints)"
 
 
-def _mismatch(d: Disk, hints: RootDisk) -> str:
+def mismatch(d: Disk, hints: RootDisk) -> str:
     """Why the disk does not fit; empty when it does. Text compares without case and doubled blanks."""
     checks: Iterable[tuple[bool, str]] = (
         (hints.serial is None or _same(d.serial, hints.serial), f"serial {d.serial or 'unknown'}"),

@@ -120,6 +120,12 @@ class Link:
         self.stop = threading.Event()
         self.go = threading.Event()
 
+    @property
+    def now(self) -> str:
+        """The phase."""
+        with self._lock:
+            return self._phase
+
     def phase(self, name: str, total: int = 0) -> None:
         with self._lock:
             self._phase, self._done, self._total = name, 0, total

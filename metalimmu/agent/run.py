@@ -20,7 +20,7 @@ from metalimmu.agent.fetch import Breaks
 from metalimmu.agent.link import Fence, Link, Log, Lost, patiently
 from metalimmu.agent.machine import Machine
 from metalimmu.errors import AgentError, FetchFailed
-from metalimmu.wire.messages import Assignment, Boot, CheckIn, Disk, Failure
+from metalimmu.wire.messages import DISK_WORK, Assignment, Boot, CheckIn, Disk, Failure
 
 ASK_AGAIN = 10.0  # seconds between check-ins after a refusal or a failure
 MOST_LOST = 5  # check-ins in a row that were granted while the chunks were still refused
@@ -71,11 +71,13 @@ class Agent:
                 self.log(f"{exc.message}; checking in again")
                 self._lost(assignment)
             except AgentError as exc:
-                self._failed(exc, assignment)
+                self._failed(exc, assignment, link.now)
             except Exception as exc:  # noqa: BLE001 - a fault of ours must be heard too, not only seen on a console
                 for line in traceback.format_exc().splitlines():
                     self.log(line)
-                self._failed(AgentError(f"fault in the agent: {exc!r}", hint="please report this"), assignment)
+                self._failed(
+                    AgentError(f"fault in the agent: {exc!r}", hint="please report this"), assignment, link.now
+                )
             else:
                 self.log("go: restarting into the new system")
                 self.machine.reboot()
@@ -144,7 +146,7 @@ class Agent:
         else:
             self.sleep(min(2.0 ** min(self.lost, 8), ASK_AGAIN))
 
-    def _failed(self, exc: AgentError, assignment: Assignment) -> None:
+    def _failed(self, exc: AgentError, assignment: Assignment, phase: str = "") -> None:
         """Tell it until it was heard; then wait for a decision."""
         self.failed_at = max(self.fence.newest, assignment.fence)
         self.log(f"{exc.code}: {exc.message}")
@@ -157,6 +159,7 @@ class Agent:
             evidence={"serial": seen.serial, "uuid": seen.uuid, "nics": " ".join(n.mac for n in seen.nics)},
             disks=self.deployment.disks if self.deployment else (),
             boot_id=self.boot_id,
+            phase=phase,
         )
         backoff = Backoff()
         while True:
@@ -183,6 +186,7 @@ class Agent:
             clock=time.time(),
             disks=seen,
             fence=self.fence.newest,
+            can=DISK_WORK,
         )
 
     def _controller(self) -> Controller:

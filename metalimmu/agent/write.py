@@ -14,11 +14,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from metalimmu.agent.block import MIB, ZERO_STEP, Buffer, Device
 from metalimmu.agent.fetch import Source
 from metalimmu.agent.link import Link
+from metalimmu.agent.mirror import HalvesDiffer
 from metalimmu.agent.pool import each
 from metalimmu.wire.manifest import CHUNK, Manifest
 
@@ -56,8 +58,9 @@ class Writer:
             return
         first = self.manifest.chunk_extent(0)
         buffer = Buffer(first.length)
-        self.device.read_into(buffer.view, 0)
-        self.interrupted = buffer.is_zero(first.length)
+        with suppress(HalvesDiffer):
+            self.device.read_into(buffer.view, 0)
+            self.interrupted = buffer.is_zero(first.length)
         self.device.zero(0, first.length)
         end = max(0, self.device.size - MIB)
         self.device.zero(end, self.device.size - end)
@@ -148,9 +151,14 @@ class _Worker:
     def _missing(self, sha: str, places: list[int]) -> Iterator[int]:
         for index in places:
             view = self.buffer.view[: self.writer.manifest.chunk_extent(index).length]
-            if index in self.maybe:
-                self.writer.device.read_into(view, index * CHUNK)
-                if hashlib.sha256(view).hexdigest() == sha:
-                    self.writer.note(index, kept=True)
-                    continue
-            yield index
+            if index in self.maybe and self._holds(view, index, sha):
+                self.writer.note(index, kept=True)
+            else:
+                yield index
+
+    def _holds(self, view: memoryview, index: int, sha: str) -> bool:
+        try:
+            self.writer.device.read_into(view, index * CHUNK)
+        except HalvesDiffer:
+            return False
+        return hashlib.sha256(view).hexdigest() == sha

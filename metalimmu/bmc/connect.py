@@ -21,7 +21,7 @@ from metalimmu.bmc.budget import Budget
 from metalimmu.bmc.ledger import LoginLedger
 from metalimmu.bmc.ports import Bmc, Target
 from metalimmu.desired.types import Mode, Tls
-from metalimmu.errors import UsageError
+from metalimmu.errors import BmcUnsupported, UsageError
 
 SCHEMES = frozenset({"redfish+https", "redfish+http", "redfish-raw+https", "ipmi", "fake"})
 
@@ -58,6 +58,10 @@ def connect(
     away; a workflow that waits for longer asks again itself. `budget` is the site's, shared by all its processes.
     """
     scheme, found, _rest = target.bmc.partition("://")
+    if scheme == "ssh":
+        raise BmcUnsupported(
+            f"{target.name} is a switch without a BMC", hint=f"`metalimmu switch show {target.name}` asks its NOS"
+        )
     if not found or scheme not in SCHEMES:
         raise UsageError(
             f"{target.name}: {target.bmc!r} is no address of a BMC",

@@ -89,13 +89,19 @@ class FakeBmc:
     # boot override
 
     def boot_override(self) -> BootOverride:
-        boot = self._read("boot_override").boot
-        return BootOverride(boot.enabled, boot.target, boot.mode)
+        machine = self._read("boot_override")
+        boot = machine.boot
+        uri = BootTarget.uefi_http in machine.targets
+        return BootOverride(boot.enabled, boot.target, boot.mode, targets=machine.targets, takes_uri=uri)
 
-    def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
+    def set_boot_override(
+        self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None, *, uri: str = ""
+    ) -> None:
         body: dict[str, object] = {"BootSourceOverrideTarget": target.value, "BootSourceOverrideEnabled": enabled.value}
         if mode:
             body["BootSourceOverrideMode"] = mode.value
+        if uri:
+            body["HttpBootUri"] = uri
         request = WriteRequest("PATCH", SYSTEM, {"Boot": body})
         self._write("set_boot_override", request, lambda m: m.overridden(target, enabled, mode))
 

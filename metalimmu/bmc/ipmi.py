@@ -237,7 +237,14 @@ class IpmiBmc:
         number = ipmi_boot.control(action)
         self._write(WriteRequest("IPMI", "chassis/power", {"action": action.value}), "power", {"control": number})
 
-    def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
+    def set_boot_override(
+        self,
+        target: BootTarget,
+        enabled: BootEnabled,
+        mode: BootMode | None,
+        *,
+        uri: str = "",  # noqa: ARG002
+    ) -> None:
         """Pxe is the network, by whichever protocol the firmware tries."""
         if mode is None:
             mode = self.boot_override().mode or BootMode.legacy

@@ -39,8 +39,10 @@ class Power(Protocol):
 class Override(Protocol):
     def boot_override(self) -> BootOverride: ...
 
-    def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
-        """`mode` None leaves it as it is."""
+    def set_boot_override(
+        self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None, *, uri: str = ""
+    ) -> None:
+        """`mode` None leaves it as it is; `uri`: from where UefiHttp boots, for a BMC that takes it (`takes_uri`), else DHCP says."""
         ...
 
 

@@ -41,21 +41,6 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     since: str
 
 
-PLACEHOLDERS = frozenset(
-    {
-        "to be filled by o.e.m.",
-        "default string",
-        "not specified",
-        "system serial number",
-        "0123456789",
-        "none",
-        "n/a",
-        "unknown",
-    }
-)
-"""What board makers leave where a serial number belongs; the machine's SMBIOS has the same words."""
-
-
 @lru_cache(maxsize=1)
 def entries() -> tuple[Entry, ...]:
     import yaml

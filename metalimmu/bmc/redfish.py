@@ -98,8 +98,10 @@ class RedfishBmc:
         system = service.run(service.system(tree))
         return redfish_boot.boot_override(system, service.run(service.quirks(tree)))
 
-    def set_boot_override(self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
-        redfish_boot.set_boot_override(self._service, target, enabled, mode)
+    def set_boot_override(
+        self, target: BootTarget, enabled: BootEnabled, mode: BootMode | None, *, uri: str = ""
+    ) -> None:
+        redfish_boot.set_boot_override(self._service, target, enabled, mode, uri=uri)
 
     def media(self) -> tuple[MediaSlot, ...]:
         return self._service.run(redfish_media.media(self._service, self._service.tree()))

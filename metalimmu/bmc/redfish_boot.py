@@ -16,6 +16,7 @@ from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTa
 ENABLED = "BootSourceOverrideEnabled"
 TARGET = "BootSourceOverrideTarget"
 MODE = "BootSourceOverrideMode"
+URI = "HttpBootUri"
 ALLOWED = "@Redfish.AllowableValues"
 
 CD_WORDS = frozenset({"Cd", "UsbCd", "UefiCd", "UefiUsbCd", "CD/DVD"})
@@ -106,6 +107,9 @@ def boot_override(system: Doc, quirks: Quirks) -> BootOverride:
         mode=_one_of(BootMode, boot, MODE),
         once_allowed=not allowed or "Once" in allowed,
         continuous_allowed=not allowed or "Continuous" in allowed,
+        targets=boot.texts(TARGET + ALLOWED),
+        takes_uri=URI in boot.data,
+        uri=boot.text(URI),
     )
 
 
@@ -119,7 +123,9 @@ def _one_of(kind: Any, boot: Doc, key: str) -> Any:
         raise BmcBroken(f"{boot.uri}: {key} is {answers.clean(repr(boot.raw(key)), 60)}") from None
 
 
-def set_boot_override(service: Connected, target: BootTarget, enabled: BootEnabled, mode: BootMode | None) -> None:
+def set_boot_override(
+    service: Connected, target: BootTarget, enabled: BootEnabled, mode: BootMode | None, *, uri: str = ""
+) -> None:
     import sushy
 
     from metalimmu.bmc.sushy_bridge import translated
@@ -134,7 +140,7 @@ def set_boot_override(service: Connected, target: BootTarget, enabled: BootEnabl
     ):
         raise BmcUnsupported(f"{system.uri} takes no override {enabled}; it takes {_listed(boot, ENABLED)}")
     word = _target_word(boot, target, quirks)
-    clean = {k: boot.text(k) or None for k in (ENABLED, TARGET, MODE, "HttpBootUri") if k in boot.data}
+    clean = {k: boot.text(k) or None for k in (ENABLED, TARGET, MODE, URI) if k in boot.data}
     # Named, so that sushy neither stumbles over a missing list nor chooses another word than ours.
     clean[TARGET + ALLOWED] = [word] if word else []  # type: ignore[assignment]
     document: dict[str, Any] = {"Boot": clean}
@@ -146,6 +152,7 @@ def set_boot_override(service: Connected, target: BootTarget, enabled: BootEnabl
             enabled=sushy.BootSourceOverrideEnabled(enabled.value),
             # A BMC without the property refuses it; one that has it (AMI, Supermicro) may fall back to Legacy without.
             mode=sushy.BootSourceOverrideMode(mode.value) if mode and now.mode else None,
+            http_boot_uri=uri if uri and now.takes_uri else None,
         )
 
 

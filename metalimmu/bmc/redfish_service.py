@@ -15,6 +15,7 @@ from metalimmu.bmc.tree import ROOT, Tree
 from metalimmu.bmc.unknown import unknown
 from metalimmu.errors import BmcError, BmcNotPermitted, BmcUnsupported
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
+from metalimmu.plan.identity import PLACEHOLDERS
 
 RESET = "#ComputerSystem.Reset"
 _MAC = re.compile(r"^([0-9a-f]{2}:){5}[0-9a-f]{2}$")
@@ -102,7 +103,7 @@ class Service:
             uri=system.uri,
             manufacturer=vendor,
             model=model,
-            serial="" if serial.lower() in quirks.PLACEHOLDERS else serial,
+            serial="" if serial.lower() in PLACEHOLDERS else serial,
             sku=system.text("SKU"),
             uuid=system.text("UUID").lower(),
             bios_version=system.text("BiosVersion"),

@@ -15,6 +15,7 @@ from metalimmu.boot.config_api import ConfigApi
 from metalimmu.boot.desk import Desk
 from metalimmu.boot.ports import Deployment, Secret
 from metalimmu.boot.rules import Verdict
+from metalimmu.boot.salvage_api import SalvageApi
 from metalimmu.wire.messages import CheckIn, Failure, Progress, Refusal, Report, SystemAnswer, SystemReport
 
 logger = log.get("boot")
@@ -26,6 +27,7 @@ class AgentApi:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._config = ConfigApi(desk)
+        self._salvage = SalvageApi(desk)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -38,6 +40,7 @@ class AgentApi:
             web.post("/v1/system", self.system),
             web.get("/v1/controller", self.controller, allow_head=False),
             *self._config.routes(),
+            *self._salvage.routes(),
         ]
 
     def open_routes(self) -> list[web.RouteDef]:
@@ -145,12 +148,12 @@ class AgentApi:
         if d is None:
             return answers.nothing()
         form = await request.post()
-        instance, hostname = str(form.get("instance_id", "")), str(form.get("hostname", ""))
+        instance, hostname, serial = (str(form.get(k, ""))[:200] for k in ("instance_id", "hostname", "serial"))
         now = self._desk.now()
-        verdict = rules.phoned_home(d, instance, hostname, now)
+        verdict = rules.phoned_home(d, instance, hostname, now, serial)
         if verdict.status == HTTPStatus.NOT_FOUND:
             return answers.nothing()
-        await self._decide(d, lambda it: rules.phoned_home(it, instance, hostname, now))
+        await self._decide(d, lambda it: rules.phoned_home(it, instance, hostname, now, serial))
         return web.Response(text="heard")
 
     async def _orders(self, d: Deployment) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from metalimmu.boot.changes import Changes
 from metalimmu.boot.limits import Racks, Turns
 from metalimmu.boot.ports import Content, Deployment, Deployments, Images, MediaFile, Secret
 from metalimmu.boot.recorder import Recorder
+from metalimmu.boot.switch_ports import SwitchContent
 from metalimmu.boot.tokens import SiteKey, hashed
 from metalimmu.errors import ImageError
 from metalimmu.wire.manifest import Manifest
@@ -62,11 +63,13 @@ class Desk:
         per_rack: float | None = None,
         agents: int | None = None,
         clock: Callable[[], float] = time.time,
+        switches: SwitchContent | None = None,
     ) -> None:
         self.deployments = deployments
         self.images = images
         self.content = content
         self.changes = changes
+        self.switches = switches
         self.recorder = Recorder(deployments, changes.notify)
         self.again = again
         self.now = clock
@@ -77,7 +80,7 @@ class Desk:
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="metalimmu-boot")
         self._found: OrderedDict[tuple[Secret, str], tuple[float, Deployment | None]] = OrderedDict()
         self._served: OrderedDict[str, Served] = OrderedDict()
-        self._media: dict[str, _Open] = {}
+        self._media: dict[tuple[str, str], _Open] = {}
         self._rack: OrderedDict[str, str] = OrderedDict()
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
@@ -144,12 +147,14 @@ class Desk:
         return served
 
     @asynccontextmanager
-    async def media(self, deployment: Deployment) -> AsyncIterator[MediaFile]:
-        """The boot media, shared by all requests for it."""
-        opened = self._media.get(deployment.id)
+    async def media(self, deployment: Deployment, name: str = "") -> AsyncIterator[MediaFile]:
+        """The boot media, or a file by its name for a boot from the network; shared by all requests for it."""
+        key = (deployment.id, name)
+        opened = self._media.get(key)
         if opened is None:
-            file = await self.call(self.content.media, deployment)
-            opened = self._media.setdefault(deployment.id, _Open(file))
+            more = (name,) if name else ()
+            file = await self.call(self.content.netboot_file if name else self.content.media, deployment, *more)
+            opened = self._media.setdefault(key, _Open(file))
             if opened.file is not file:
                 file.close()  # another request was faster
         opened.users += 1
@@ -162,13 +167,17 @@ class Desk:
     def sweep(self) -> None:
         """Close media that nobody reads."""
         old = time.monotonic() - _MEDIA_IDLE
-        for name, opened in list(self._media.items()):
+        for key, opened in list(self._media.items()):
             if opened.users == 0 and opened.used < old:
-                del self._media[name]
+                del self._media[key]
                 opened.file.close()
 
     def chunk_base(self, deployment: Deployment) -> str:
         return f"{self._chunks_url}/c/{self._key.secret('chunk', deployment.id)}"
+
+    def file_path(self, deployment: str) -> str:
+        """Where the files of a deployment are, without a trailing slash."""
+        return f"/m/{self._key.secret('media', deployment)}"
 
     def _load(self, digest: str) -> Served:
         image = self.images.by_digest(digest)

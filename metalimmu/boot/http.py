@@ -6,6 +6,9 @@
     (urls.bmc)           GET  /c/SECRET/SHA256        chunks, if the site has `urls.chunks`
     machines' listener   *    /v1/...                 agents and proof units, see wire.messages
     (urls.machines, TLS) GET  /c/SECRET/SHA256        chunks
+    boot loaders         GET  /boot/..., /grub/...    scripts and loaders, see netboot_api
+    (urls.boot, plain)   GET  /m/SECRET/NAME          kernel and initrds of one deployment
+                         GET  /onie..., /ztp/...      switches, see onie_api
 
 Everything else, and everything that is not part of a running deployment, is 404 without a word.
 """
@@ -24,12 +27,17 @@ from metalimmu.boot import listeners
 from metalimmu.boot.changes import Changes
 from metalimmu.boot.desk import AGAIN, Desk
 from metalimmu.boot.listeners import Listener
-from metalimmu.boot.media_api import media_path
+from metalimmu.boot.loaders import http_loader
+from metalimmu.boot.media_api import files_path, media_path
+from metalimmu.boot.netboot import Netboot
 from metalimmu.boot.ports import Content, Deployments, Images
+from metalimmu.boot.switch_ports import SwitchContent
+from metalimmu.boot.syslog import Syslog
 from metalimmu.boot.tls import TlsFiles
 from metalimmu.boot.tokens import SiteKey
+from metalimmu.desired.netboot import Netboot as NetbootSettings
 from metalimmu.desired.types import Listen, Urls
-from metalimmu.errors import ListenError
+from metalimmu.errors import ListenError, UsageError
 
 _READY = 30.0  # seconds
 _STOPPED = 30.0  # seconds
@@ -55,8 +63,10 @@ class BootService:
         again: float = AGAIN,
         per_rack: float | None = None,
         agents: int | None = None,
+        netboot: NetbootSettings | None = None,
+        switches: SwitchContent | None = None,
     ) -> None:
-        """`per_rack`: bytes per second; `agents` that write at once; see limits.
+        """`per_rack`: bytes per second; `agents` that write at once; see limits. `netboot`: of site.yaml.
 
         Raises UsageError for addresses that contradict each other.
         """
@@ -74,8 +84,11 @@ class BootService:
             again=again,
             per_rack=per_rack,
             agents=agents,
+            switches=switches,
             chunks_url=(urls.chunks or urls.machines).rstrip("/"),
         )
+        self._netboot = netboot or NetbootSettings()
+        self._syslog = Syslog(listen.syslog, switches) if listen.syslog and switches is not None else None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -90,6 +103,8 @@ class BootService:
         places: list[tuple[Listener, socket.socket]] = []
         try:
             places.extend((each, listeners.open_socket(each)) for each in self._plan)
+            if self._syslog is not None:
+                self._syslog.start()
         except ListenError:
             for _, sock in places:
                 sock.close()
@@ -111,6 +126,8 @@ class BootService:
         thread, self._thread = self._thread, None
         if thread is None:
             return
+        if self._syslog is not None:
+            self._syslog.stop()
         if self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
         thread.join(_STOPPED)
@@ -120,6 +137,28 @@ class BootService:
     def media_url(self, deployment: str) -> str:
         """Where the BMC finds this deployment's boot media: no `?`, no `=` (Supermicro X12 refuses them)."""
         return self._urls.bmc.rstrip("/") + media_path(self._key.secret("media", deployment))
+
+    def boot_url(self, path: str = "/boot/start.ipxe") -> str:
+        """Where boot loaders reach us. Raises UsageError when the site has no address in the clear for them."""
+        url = listeners.boot_url(self._urls)
+        if url is None:
+            raise UsageError(
+                "the site has no address in the clear that machines could boot from",
+                hint="set urls.boot: http://ADDRESS:PORT in site.yaml, as the machines reach the controller",
+            )
+        return url + path
+
+    def loader_url(self) -> str:
+        """What a machine starts by UEFI HTTP boot: for `HttpBootUri`. Raises UsageError as `boot_url`."""
+        return self.boot_url(f"/boot/efi/{http_loader(self._netboot)}")
+
+    def files_url(self, deployment: str) -> str:
+        """Where boot loaders find the files of a deployment, without a trailing slash. Raises UsageError as `boot_url`."""
+        return self.boot_url(files_path(self._key.secret("media", deployment)))
+
+    def switch_url(self, path: str, deployment: str) -> str:
+        """An address of one switch's deployment: `/onie/{}/onie-installer`, `/ztp/{}/ztp.json`. Raises UsageError."""
+        return self.boot_url(path.format(self._key.secret("switch", deployment)))
 
     def is_media_of(self, deployment: str, image: str) -> bool:
         """Is the address that a BMC shows this deployment's? BMCs cut, unquote or lower-case what they show."""
@@ -140,7 +179,10 @@ class BootService:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
             self._stop = asyncio.Event()
-            await serve(places, context, self._make_desk(), ready=ready.set, stop=self._stop)
+            desk = self._make_desk()
+            url = listeners.boot_url(self._urls)
+            netboot = Netboot(desk, url, max_boots=self._netboot.max_boots) if url else None
+            await serve(places, context, desk, netboot=netboot, ready=ready.set, stop=self._stop)
 
         try:
             asyncio.run(main())

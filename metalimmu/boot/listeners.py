@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+from metalimmu.desired.checks_netboot import plain_boot_url
 from metalimmu.desired.types import Listen, Urls
 from metalimmu.errors import ListenError, UsageError
 
@@ -24,10 +25,12 @@ class Listener:
     media: bool = False
     chunks: bool = False
     agents: bool = False
+    netboot: bool = False
 
 
 def plan(urls: Urls, listen: Listen) -> list[Listener]:
-    """The machines' listener, and the BMCs'; one when both are the same address.
+    """The machines' listener, and the BMCs'; one when both are the same address. Machines that boot the network have one of
+    their own if `urls.boot` says so; else, if that is plain HTTP, they share the BMCs'.
 
     `urls.chunks` may lead to the second one by another of our addresses, or to a cache in front of it: it serves chunks
     whenever the site wants them in the clear.
@@ -36,14 +39,35 @@ def plan(urls: Urls, listen: Listen) -> list[Listener]:
     """
     machines = _listener(urls.machines, listen.machines, "machines", chunks=True, agents=True)
     bmc = _listener(urls.bmc, listen.bmc, "bmc", media=True, chunks=urls.chunks is not None)
+    boot = _listener(urls.boot, listen.boot, "boot", netboot=True) if urls.boot else None
+    if boot is not None and boot.port == machines.port:
+        raise UsageError(
+            f"urls.boot and urls.machines both lead to port {boot.port}, one without TLS and one with",
+            hint="give them different ports in site.yaml",
+        )
+    if not bmc.tls and (boot is None or boot.port == bmc.port):
+        bmc, boot = replace(bmc, netboot=True), None
+    elif boot is not None and boot.port == bmc.port:
+        raise UsageError(
+            f"urls.boot and urls.bmc both lead to port {boot.port}, one without TLS and one with",
+            hint="give them different ports in site.yaml",
+        )
     if (machines.host, machines.port) != (bmc.host, bmc.port):
-        return [bmc, machines]
+        return [bmc, machines, *([boot] if boot else [])]
     if not bmc.tls:
         raise UsageError(
             f"urls.bmc and urls.machines both lead to port {bmc.port}, one with TLS and one without",
             hint="give them different ports in site.yaml",
         )
-    return [Listener(bmc.host, bmc.port, "urls", tls=True, media=True, chunks=True, agents=True)]
+    return [
+        Listener(bmc.host, bmc.port, "urls", tls=True, media=True, chunks=True, agents=True),
+        *([boot] if boot else []),
+    ]
+
+
+def boot_url(urls: Urls) -> str | None:
+    """Where machines that boot the network reach us, without a trailing slash; None: nowhere in the clear."""
+    return plain_boot_url(urls)
 
 
 def open_socket(listener: Listener) -> socket.socket:
@@ -74,7 +98,14 @@ def _hint(code: int | None, listener: Listener) -> str:
 
 
 def _listener(
-    url: str, listen: str | None, name: str, media: bool = False, chunks: bool = False, agents: bool = False
+    url: str,
+    listen: str | None,
+    name: str,
+    *,
+    media: bool = False,
+    chunks: bool = False,
+    agents: bool = False,
+    netboot: bool = False,
 ) -> Listener:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
@@ -87,4 +118,4 @@ def _listener(
             host, port = place.hostname or "", place.port or port
     except ValueError as exc:
         raise UsageError(f"{name}: {url} {listen or ''}: {exc}", hint="write ADDRESS:PORT") from exc
-    return Listener(host, port, setting, tls, media=media, chunks=chunks, agents=agents)
+    return Listener(host, port, setting, tls, media=media, chunks=chunks, agents=agents, netboot=netboot)

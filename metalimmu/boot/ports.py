@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +20,7 @@ from metalimmu.wire.messages import (
     SystemReport,
 )
 
-Secret = Literal["agent", "proof", "media", "chunk"]
+Secret = Literal["agent", "proof", "media", "chunk", "answers"]
 
 
 class Deployment(Protocol):
@@ -68,6 +68,16 @@ class Deployment(Protocol):
     def push(self) -> Push | None: ...
     @property
     def queued(self) -> float | None: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def intent(self) -> str: ...
+    @property
+    def fetched(self) -> dict[str, float]: ...
+    @property
+    def fetches(self) -> int: ...
+    @property
+    def finished(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,66 @@ class Beat:
     log: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Netboot:
+    """What one deployment's machine boots from the network."""
+
+    kernel: str  # name of a file, below the deployment's own address
+    initrds: tuple[str, ...]  # in order
+    args: str  # kernel command line, without initrd=
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The machine of a deployment asked what to boot, at `at` seconds since 1970."""
+
+    deployment: str
+    host: str
+    at: float
+    line: str  # for the history
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A machine that asked what to boot and has no deployment, since the last time."""
+
+    mac: str
+    uuid: str = ""
+    serial: str = ""
+    vendor: str = ""
+    product: str = ""
+    firmware: str = ""  # uefi | bios
+    architecture: str = ""
+    via: str = ""  # ipxe | grub
+    address: str = ""
+    why: str = ""
+    last_seen: float = 0.0
+    times: int = 1
+
+
+class Offered(Protocol):
+    """A deployment whose machine may boot from the network now; the store's OfferRecord fits."""
+
+    @property
+    def deployment(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def fence(self) -> int: ...
+    @property
+    def image(self) -> str: ...
+    @property
+    def nics(self) -> tuple[str, ...]: ...
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def serial(self) -> str: ...
+    @property
+    def asked(self) -> int: ...
+    @property
+    def offered(self) -> float: ...
+
+
 class Deployments(Protocol):
     """The store. Blocking: the boot service calls it from threads of its own."""
 
@@ -92,6 +162,14 @@ class Deployments(Protocol):
     ) -> Deployment: ...
 
     def beat(self, beats: Iterable[Beat]) -> None: ...
+
+    def deployment(self, deployment: str) -> Deployment: ...
+
+    def offers(self) -> Sequence[Offered]: ...
+
+    def sighted(self, sightings: Iterable[Sighting]) -> None: ...
+
+    def asked(self, questions: Iterable[Asked]) -> None: ...
 
 
 class Image(Protocol):
@@ -118,6 +196,18 @@ class MediaFile(Protocol):
     def close(self) -> None: ...
 
 
+class Archive(Protocol):
+    """Files of an old system that come in. Blocking; raises MetalimmuError."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def finish(self) -> None:
+        """All of it is there: from now on it counts, in place of one of the same name."""
+        ...
+
+    def abandon(self) -> None: ...
+
+
 class Content(Protocol):
     """What is made for one deployment. Blocking."""
 
@@ -125,8 +215,20 @@ class Content(Protocol):
         """The boot media, opened; closed when nobody has read it for a while. Raises MetalimmuError."""
         ...
 
+    def netboot(self, deployment: Deployment) -> Netboot:
+        """What its machine boots from the network. Raises MetalimmuError."""
+        ...
+
+    def netboot_file(self, deployment: Deployment, name: str) -> MediaFile:
+        """One of the files that `netboot` names, opened as `media` is. Raises NotFound for any other name, MetalimmuError."""
+        ...
+
     def config(self, deployment: Deployment) -> RunTimeConfig:
         """What goes on the seed, always the same for one deployment. Raises MetalimmuError."""
+        ...
+
+    def answer(self, deployment: Deployment, name: str) -> tuple[str, bool]:
+        """A file that an installer asks for, and whether it is the one by which one begins. Raises NotFound, MetalimmuError."""
         ...
 
     def package(self, deployment: Deployment) -> ConfigPackage:
@@ -139,6 +241,10 @@ class Content(Protocol):
 
     def settled(self, deployment: Deployment) -> None:
         """Its push has ended: for the history."""
+        ...
+
+    def salvage(self, deployment: Deployment, name: str) -> Archive:
+        """Where to put what is salvaged. Raises SalvageFailed when there is no room."""
         ...
 
     def rack(self, deployment: Deployment) -> str:

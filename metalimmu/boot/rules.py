@@ -24,6 +24,7 @@ from metalimmu.wire.messages import (
     Refusal,
     Report,
     SystemReport,
+    asked,
 )
 
 MAX_LOG_LINES = 200  # of one message
@@ -31,7 +32,13 @@ MAX_LINE = 500  # characters
 
 _LARGEST = 1 << 62  # that a database keeps
 
-_WRITING = ("zero", "write", "read-back", "config")  # phases that leave something on the disk
+_WRITING = (
+    "zero",
+    "write",
+    "read-back",
+    "config",
+    "erase-after",
+)  # phases that leave something of the image on the disk
 
 ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -63,6 +70,15 @@ def check_in(d: Deployment, said: CheckIn, manifest: Manifest, now: float) -> Ve
     wrong = _unfit(d, said, manifest)
     if wrong:
         return _refused("ImageError", wrong, "assign an image made for this machine", said, now)
+    cannot = [word for word in asked(d.assignment) if word not in said.can]
+    if cannot:
+        return _refused(
+            "AgentRefused",
+            f"the ramdisk's agent {clean(said.agent_version)} does not know {', '.join(cannot)}, which {d.host} asks for",
+            "build the ramdisk again with this version: `metalimmu ramdisk build`",
+            said,
+            now,
+        )
     changes: dict[str, Any] = {"last_seen": now, "refusal": None, "refused_at": None}
     if d.check_in is None:
         changes |= {"check_in": said, "checked_in": now}
@@ -109,10 +125,12 @@ def assignment(d: Deployment, chunk_base: str, now: float) -> Assignment:
 
     A machine that restarts in mid-write is told that its disk may hold this very image: it looks, and does not start over.
     """
-    begun = len(d.boot_ids) > 1 and d.progress is not None and d.progress.phase in _WRITING
+    phase = d.progress.phase if len(d.boot_ids) > 1 and d.progress is not None else ""
+    begun = phase in _WRITING
     return dataclasses.replace(
         d.assignment,
         previous_digest=d.digest if begun else d.assignment.previous_digest,
+        begun="write" if begun else "erase" if phase == "erase" else "",
         deployment=d.id,
         fence=d.fence,
         stage="done" if d.stop else d.stage,
@@ -148,6 +166,16 @@ def progressing(d: Deployment, said: Progress) -> Verdict:
         text = "this controller has not heard the report of what was written"
         return Verdict(refusal=Refusal("AgentRefused", text, "check in and report again"), status=409)
     return verdict
+
+
+def may_salvage(d: Deployment) -> Verdict:
+    """Only for a machine that has checked in, was asked to, and has not written yet."""
+    if d.ended is not None:
+        return _over(d)
+    if d.check_in is None or d.assignment.salvage is None or d.stage != "write" or d.report is not None or d.stop:
+        text = d.stop or "nothing is to be salvaged here now"
+        return Verdict(refusal=Refusal("AgentRefused", text, "check in first"), status=409)
+    return Verdict()
 
 
 def queued(d: Deployment, now: float, *, waits: bool) -> dict[str, Any]:
@@ -227,19 +255,25 @@ def system(d: Deployment, said: SystemReport, manifest: Manifest, now: float) ->
     return Verdict({**told, "system": said, "system_ok": not why, "system_why": why, "system_at": now})
 
 
-def phoned_home(d: Deployment, instance: str, hostname: str, now: float) -> Verdict:
+def phoned_home(d: Deployment, instance: str, hostname: str, now: float, serial: str = "") -> Verdict:
     """cloud-init's phone_home, for images that we did not build: it tells which instance it has configured itself as, and
-    nothing of image or machine. So it counts only after the agent was told to reboot, and says what it is worth.
+    nothing of image or machine. So it counts only after the agent was told to reboot, and says what it is worth. Installed
+    and live systems report by the same way, and may say their serial.
     """
-    if d.proof_by != "phone_home" or d.went is None:
+    booted = d.intent if d.kind == "live" else d.went
+    if d.proof_by not in (("phone_home",) if d.kind == "disk" else ("phone_home", "report")) or not booted:
         return Verdict(status=404)
     if d.ended is not None and not d.system_ok:
         return _over(d)
     expected = f"{d.host}-{d.id}"
     why = "" if instance == expected else f"it is instance {clean(instance) or '?'}, expected {expected}"
-    said = SystemReport(
-        "", "", "", "", "", note=f"cloud-init phoned home as {clean(instance)}, hostname {clean(hostname)}"
+    if not why and serial and d.assignment.serial and not same_serial(d.assignment.serial, serial):
+        why = f"its serial is {clean(serial)}, expected {d.assignment.serial}"
+    who = "cloud-init" if d.kind == "disk" else "the system"
+    text = f"{who} phoned home as {clean(instance)}, hostname {clean(hostname)}" + (
+        f", serial {clean(serial)}" if serial else ""
     )
+    said = SystemReport("", "", "", clean(serial), "", note=text)
     if d.system_ok:
         return Verdict({"system_why": why, "system_at": now})
     return Verdict({"system": said, "system_ok": not why, "system_why": why, "system_at": now})
@@ -266,6 +300,8 @@ def another_system(d: Deployment, said: SystemReport, manifest: Manifest) -> str
         return f"its UUID is {said.uuid}, expected {uuid}"
     if not said.boot_id or said.boot_id in d.boot_ids:
         return "its boot id is the ramdisk's, not a new one"
+    if d.assignment.mirrored and "raid1" not in said.arrays:
+        return f"its root is to be a RAID 1, and it runs none (arrays: {clean(said.arrays) or 'none'}): has the image mdadm?"
     return ""
 
 

@@ -18,8 +18,14 @@ from metalimmu.boot import answers
 from metalimmu.boot.agent_api import AgentApi
 from metalimmu.boot.answers import Refused
 from metalimmu.boot.desk import Desk
+from metalimmu.boot.install_api import InstallApi
 from metalimmu.boot.listeners import BACKLOG, Listener
+from metalimmu.boot.loaders import Loaders
 from metalimmu.boot.media_api import MediaApi
+from metalimmu.boot.netboot import Netboot
+from metalimmu.boot.netboot_api import NetbootApi
+from metalimmu.boot.onie_api import OnieApi
+from metalimmu.boot.quick import Door
 from metalimmu.errors import MetalimmuError
 from metalimmu.wire.messages import Refusal
 
@@ -40,16 +46,19 @@ async def serve(
     context: ssl.SSLContext,
     desk: Desk,
     *,
+    netboot: Netboot | None = None,
     ready: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serve until `stop`, then write what is left to write."""
-    opened: list[tuple[asyncio.Server, web.AppRunner]] = []
+    """Serve until `stop`, then write what is left to write. `netboot`: for listeners that machines boot from."""
+    opened: list[tuple[asyncio.Server | Door, web.AppRunner]] = []
     alive: WeakSet[asyncio.Transport] = WeakSet()
-    flushing = asyncio.create_task(_flush_for_ever(desk))
+    flushing = asyncio.create_task(_flush_for_ever(desk, netboot))
+    loaders = Loaders(netboot.url) if netboot is not None else None
     try:
         for listener, sock in places:
-            opened.append(await _open(listener, sock, context if listener.tls else None, desk, alive))
+            booting = NetbootApi(netboot, loaders) if netboot and loaders and listener.netboot else None
+            opened.append(await _open(listener, sock, context if listener.tls else None, desk, alive, booting))
         ready()
         await stop.wait()
     finally:
@@ -65,6 +74,9 @@ async def serve(
         with suppress(asyncio.CancelledError):
             await flushing
         await desk.flush()
+        if netboot is not None:
+            await netboot.settle()
+            await netboot.flush()
         await asyncio.to_thread(desk.close)
 
 
@@ -99,14 +111,19 @@ async def _open(
     context: ssl.SSLContext | None,
     desk: Desk,
     alive: WeakSet[asyncio.Transport],
-) -> tuple[asyncio.Server, web.AppRunner]:
+    booting: NetbootApi | None,
+) -> tuple[asyncio.Server | Door, web.AppRunner]:
     app = web.Application(client_max_size=answers.MAX_BODY, middlewares=[_guard])
     media = MediaApi(desk)
-    app.router.add_routes(media.media_routes() if listener.media else [])
+    app.router.add_routes(media.media_routes() if listener.media or booting else [])
+    app.router.add_routes([*media.netboot_routes(), *booting.routes()] if booting else [])
     app.router.add_routes(media.chunk_routes() if listener.chunks else [])
     api = AgentApi(desk)
     app.router.add_routes(api.routes() if listener.agents else [])
-    app.router.add_routes(api.open_routes() if listener.chunks or listener.media else [])
+    app.router.add_routes(api.open_routes() if listener.chunks or listener.media or booting else [])
+    app.router.add_routes(InstallApi(desk).routes() if listener.chunks or listener.media or booting else [])
+    if desk.switches is not None and listener.netboot:
+        app.router.add_routes(OnieApi(desk, desk.switches).routes())
     app.on_response_prepare.append(_anonymous)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP)
     await runner.setup()
@@ -115,8 +132,14 @@ async def _open(
         raise RuntimeError("the runner is set up and has no server")
     loop = asyncio.get_running_loop()
     most = _most_connections()
+
+    def connection(first: bytes = b"") -> asyncio.Protocol:
+        return _Connection(manager, loop, most, alive, first)
+
+    if booting is not None:
+        return Door(booting.netboot, sock, connection, most=most, idle=lambda: IDLE), runner
     server = await loop.create_server(
-        lambda: _Connection(manager, loop, most, alive),
+        connection,
         sock=sock,
         backlog=BACKLOG,
         ssl=context,
@@ -129,11 +152,17 @@ async def _open(
 class _Connection(web.RequestHandler):
     """Closes without a word where aiohttp would explain: to garbage, after our own faults, above the limit."""
 
-    __slots__ = ("_alive", "_most")
+    __slots__ = ("_alive", "_first", "_most")
 
     def __init__(
-        self, manager: web.Server, loop: asyncio.AbstractEventLoop, most: int, alive: WeakSet[asyncio.Transport]
+        self,
+        manager: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        most: int,
+        alive: WeakSet[asyncio.Transport],
+        first: bytes,
     ) -> None:
+        """`first`: what was read of the connection before it came here."""
         super().__init__(
             manager,
             loop=loop,
@@ -144,6 +173,7 @@ class _Connection(web.RequestHandler):
         )
         self._most = most
         self._alive = alive
+        self._first = first
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -151,6 +181,9 @@ class _Connection(web.RequestHandler):
         if self._manager is not None and len(self._manager.connections) > self._most:
             logger.warning("more than %d connections: one was closed", self._most)
             self.force_close()
+        elif self._first:
+            self.data_received(self._first)
+            self._first = b""
 
     def handle_error(
         self,
@@ -199,12 +232,15 @@ async def _anonymous(_request: web.Request, response: web.StreamResponse) -> Non
     response.headers.pop(hdrs.SERVER, None)
 
 
-async def _flush_for_ever(desk: Desk) -> None:
+async def _flush_for_ever(desk: Desk, netboot: Netboot | None) -> None:
     while True:
         await asyncio.sleep(FLUSH)
         try:
             await desk.flush()
             desk.sweep()
+            if netboot is not None:
+                await netboot.flush()
+                await netboot.look()
         except Exception:
             logger.exception("progress was not written")
 

@@ -10,7 +10,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from metalimmu import log
 from metalimmu.boot.ports import Secret
@@ -61,7 +61,7 @@ class SiteKey:
         wanted = self._derived(kind, deployment)
         return hmac.compare_digest(wanted.encode(), secret.encode("utf-8", "surrogateescape"))
 
-    def secret(self, kind: Secret, deployment: str) -> str:
+    def secret(self, kind: Secret | Literal["switch"], deployment: str) -> str:
         """Lower-case letters and digits 2 to 7: fit for any URL, on any BMC."""
         return log.secret(self._derived(kind, deployment))
 
@@ -74,12 +74,13 @@ class SiteKey:
         return hmac.digest(self._key, "\0".join((f"keyed {purpose}", *parts)).encode(), "sha256").hex()
 
     def hashes(self, deployment: str) -> dict[str, str]:
-        """The four hash columns of a deployment's record."""
+        """The five hash columns of a deployment's record."""
         return {
             "token_hash": hashed(self.secret("agent", deployment)),
             "proof_hash": hashed(self.secret("proof", deployment)),
             "media_hash": hashed(self.secret("media", deployment)),
             "chunk_hash": hashed(self.secret("chunk", deployment)),
+            "answers_hash": hashed(self.secret("answers", deployment)),
         }
 
 

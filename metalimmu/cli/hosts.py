@@ -1,4 +1,4 @@
-"""`host list | show | inspect`, `power`, `prove`, `release`."""
+"""`host list | show | inspect | discovered`, `power`, `prove`, `release`."""
 
 from __future__ import annotations
 
@@ -70,6 +70,25 @@ def inspect(site: Path, name: str, fmt: str) -> None:
 
     found = hosts.inspect(OpenSite(site), name)
     emit([msgspec.to_builtins(found)], [], fmt if fmt == "json" else "yaml")
+
+
+@host.command()
+@site_option
+@click.option("--all", "known", is_flag=True, help="Those of the documents too.")
+@output_option
+def discovered(site: Path, known: bool, fmt: str) -> None:
+    """List machines that have asked the network what to boot and belong to no host; `enroll` makes one a host."""
+    from metalimmu.cli.runs import when
+    from metalimmu.service.brownfield import enroll
+    from metalimmu.service.site import OpenSite
+
+    rows = enroll.discovered(OpenSite(site), known=known)
+    if fmt in ("table", "wide"):
+        rows = [{**r, "first_seen": when(r["first_seen"]), "last_seen": when(r["last_seen"])} for r in rows]
+        if not rows:
+            click.echo("no machine has asked the network what to boot and was unknown", err=True)
+    columns = ["mac", "serial", "vendor", "product", "firmware", "address", "times", "last_seen"]
+    emit(rows, [*columns, "host"] if known else columns, fmt, name="mac", wide=["uuid", "via", "first_seen", "why"])
 
 
 @host.command()

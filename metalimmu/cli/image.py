@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from metalimmu.cli.image_kinds import kind_options
 from metalimmu.cli.output import emit, find_site, output_option
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-COLUMNS = ("ref", "digest", "size", "stored", "firmware", "recipe", "base", "added", "revoked")
+COLUMNS = ("ref", "kind", "digest", "size", "stored", "firmware", "recipe", "base", "added", "revoked")
 PHASES = {
     "packages": "fetching and installing packages",
     "write": "writing the disk image",
@@ -135,13 +136,14 @@ def build(recipe: str, store: Place, mirror: str | None, **options: Any) -> None
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("ref", metavar="NAME@VERSION")
 @click.option("--architecture", type=click.Choice(["x86_64", "aarch64"]), help="Default: what its EFI loader is for.")
+@kind_options
 @store_option
-def add(file: Path, ref: str, architecture: str | None, store: Place) -> None:
-    """Add a disk image: raw, qcow2, vmdk, vhdx, or gz, xz, zst of these."""
-    from metalimmu.images.add import add as library
+def add(file: Path, ref: str, store: Place, **options: Any) -> None:
+    """Add a disk image: raw, qcow2, vmdk, vhdx, or gz, xz, zst of these. Other kinds of image: --kind."""
+    from metalimmu.cli.image_kinds import add_kind
 
     with _progress() as progress:
-        made = library(store.catalogue, file, ref, architecture=architecture, progress=progress)
+        made = add_kind(store.catalogue, file, ref, mirror=store.mirror, progress=progress, **options)
     _said(store.catalogue, made)
 
 
@@ -153,10 +155,10 @@ def list_(store: Place, fmt: str) -> None:
     catalogue = store.catalogue
     emit(
         [_row(catalogue, i) for i in catalogue.images()],
-        COLUMNS[:5] + COLUMNS[-1:],
+        COLUMNS[:6] + COLUMNS[-1:],
         fmt,
         name="ref",
-        wide=COLUMNS[5:-1],
+        wide=COLUMNS[6:-1],
     )
 
 
@@ -175,6 +177,8 @@ def show(ref: str, store: Place, fmt: str) -> None:
         "sector_size": found.manifest.sector_size,
         "build_id": found.manifest.build_id,
         "efi_loader": found.manifest.efi_loader,
+        **_boots(found),
+        **_nos(found),
         "in_use": store.in_use().get(found.digest, []),
     }
     if fmt in ("table", "wide"):
@@ -262,6 +266,7 @@ def _row(catalogue: Catalogue, one: Image) -> dict[str, Any]:
     told = one.provenance
     return {
         "ref": one.ref,
+        "kind": one.manifest.kind,
         "digest": one.digest[:19],
         "size": _size(one.manifest.size),
         "stored": stored,
@@ -271,6 +276,26 @@ def _row(catalogue: Catalogue, one: Image) -> dict[str, Any]:
         "added": time.strftime("%Y-%m-%d %H:%M", time.localtime(one.added)),
         "revoked": one.revoked,
     }
+
+
+def _nos(one: Image) -> dict[str, Any]:
+    nos = one.manifest.nos
+    if nos is None:
+        return {}
+    return {
+        "nos": f"{nos.nos} {nos.version}",
+        "platforms": list(nos.platforms),
+        "min_ram": _size(nos.min_ram),
+        "sha256": nos.sha256,
+    }
+
+
+def _boots(one: Image) -> dict[str, Any]:
+    boots = one.manifest.boots
+    if boots is None:
+        return {}
+    parts = [f"{p.name} {_size(p.length)}" for p in boots.parts]
+    return {"arguments": boots.arguments, "answers": boots.answers, "parts": parts}
 
 
 def _said(catalogue: Catalogue, made: Image) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metalimmu.cli import lab_switches
 from metalimmu.cli.demo import demo
 from metalimmu.cli.fleet import fleet
 from metalimmu.cli.output import emit, output_option
@@ -49,7 +50,10 @@ lab.add_command(fleet)
 
 @lab.command()
 @name_option
-@click.option("--servers", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--servers", type=click.IntRange(0, 64), help="Virtual servers.  [default: 1; 0 with --switches]")
+@click.option(
+    "--switches", type=click.IntRange(0, 16), default=0, show_default=True, help="Switches with ONIE, in pairs."
+)
 @click.option("--firmware", type=click.Choice(["uefi", "bios", "secure"]), default="uefi", show_default=True)
 @click.option("--kvm", is_flag=True, help="Use KVM. Never by itself: /dev/kvm may open and not work.")
 @click.option("--memory", type=int, default=1024, show_default=True, metavar="MIB")
@@ -68,26 +72,37 @@ lab.add_command(fleet)
     show_default=True,
     help="How the lab's site reaches the BMCs; every server speaks both.",
 )
-def up(name: str, disk_size: int, ramdisk: str, mirror: str | None, **shape: Any) -> None:
+@click.option(
+    "--network", is_flag=True, help="A real network on a bridge of this host: DHCP, PXE, UEFI HTTP boot. Needs root."
+)
+def up(
+    name: str, servers: int | None, switches: int, disk_size: int, ramdisk: str, mirror: str | None, **shape: Any
+) -> None:
     """Start a lab, with a site to drive it."""
     from metalimmu_emulator import requirements
     from metalimmu_emulator.lab import Lab
 
-    requirements.check(shape["firmware"])
+    servers = servers if servers is not None else (0 if switches else 1)
+    requirements.check(shape["firmware"] if servers else "bios")
     images, ramdisks = artifacts()
-    ensure_artifacts(images, ramdisks, ramdisk, mirror)
+    if servers:
+        ensure_artifacts(images, ramdisks, ramdisk, mirror)
     made = Lab.up(
         folder(name),
         images=images,
         ramdisks=ramdisks,
         ramdisk=ramdisk,
         image=IMAGES[0],
+        servers=servers,
+        switches=switches,
+        switch_disk=lab_switches.ensure(images, mirror) if switches else None,
         disk_size=disk_size << 30,
         mirror=mirror or "",
         **shape,
     )
     first = made.spec.servers[0].name
-    click.echo(f"{len(made.spec.servers)} servers are up, powered off. Next:\n")
+    racked = [f"{count} {what}" for count, what in ((servers, "servers"), (switches, "switches")) if count]
+    click.echo(f"{' and '.join(racked)} are up, powered off. Next:\n")
     click.echo(f"  metalimmu --site {made.site} reimage {first}")
     click.echo(f"  metalimmu lab console {first} -f --name {name}")
     click.echo(f"  metalimmu lab down --name {name}")
@@ -104,7 +119,8 @@ def status(name: str, fmt: str) -> None:
 
     found = existing(name)
     rows = [dataclasses.asdict(s) for s in found.status()]
-    emit(rows, ["name", "power", "bmc", "ipmi", "boot", "media"], fmt, wide=["serial", "firmware", "pid", "console"])
+    columns = ["name", "power", "bmc", "ipmi", "boot", "media", *(["ssh"] if any(r["ssh"] for r in rows) else [])]
+    emit(rows, columns, fmt, wide=["serial", "firmware", "pid", "console"])
     if not found.running():
         raise LabError(
             "the lab's supervisor has died, and its machines with it", hint="`metalimmu lab up` starts it again"

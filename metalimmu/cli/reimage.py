@@ -24,10 +24,27 @@ def _image_option(function: Any) -> Any:
     return click.option("--image", metavar="NAME@VERSION", help="Another image than the role's.")(function)
 
 
+def _method_option(function: Any) -> Any:
+    words = ["auto", "virtual-media", "uefi-http", "pxe"]
+    help_ = "Boot the ramdisk so, whatever the role says (one host)."
+    return click.option("--method", type=click.Choice(words), help=help_)(function)
+
+
+def _one_only(method: str | None, *, many: bool) -> None:
+    """Raises UsageError."""
+    from metalimmu.errors import UsageError
+
+    if method and many:
+        raise UsageError(
+            "--method is for one host, now", hint="for several, and for saved plans, set `boot:` in their role"
+        )
+
+
 @click.command()
 @site_option
 @targets
 @_image_option
+@_method_option
 @click.option("--force", is_flag=True, help="Plan it even where the host is proven at this image.")
 @batch_option
 @saved.saving
@@ -37,6 +54,7 @@ def plan(
     hosts: tuple[str, ...],
     selector: str | None,
     image: str | None,
+    method: str | None,
     force: bool,
     batch: str | int | None,
     fmt: str,
@@ -54,6 +72,7 @@ def plan(
         saved.show(opened, given["file"], hosts, fmt)
         return
     names = chosen(opened, hosts, selector, "plan")
+    _one_only(method, many=bool(given["out"] or selector or len(names) > 1))
     if given["out"]:
         saved.save(opened, names, image=image, force=force, batch=batch, **given)
         return
@@ -65,7 +84,7 @@ def plan(
 
         rollout.show_plan(opened, names, verb=verb, image=image, force=force, batch=batch, fmt=fmt, planner=planner)
         return
-    made = saved.one(opened, planner, names[0], verb=verb, image=image, force=force)
+    made = saved.one(opened, planner, names[0], verb=verb, image=image, force=force, method=method)
     if fmt in ("json", "yaml"):
         from metalimmu.cli.output import emit
 
@@ -104,11 +123,18 @@ def _write_options(function: Any) -> Any:
 @site_option
 @targets
 @_image_option
+@_method_option
 @click.option("--force", is_flag=True, help="Reimage even where the host is proven at this image.")
 @click.option("--auto-rollback", is_flag=True, help="When it stops: hosts of that wave go back to what they had.")
 @_write_options
 def reimage(
-    site: Path, hosts: tuple[str, ...], selector: str | None, image: str | None, force: bool, **options: Any
+    site: Path,
+    hosts: tuple[str, ...],
+    selector: str | None,
+    image: str | None,
+    method: str | None,
+    force: bool,
+    **options: Any,
 ) -> None:
     """Erase hosts, write their image, boot it, and prove that it runs.
 
@@ -119,12 +145,14 @@ def reimage(
 
     opened = OpenSite(site)
     names = chosen(opened, hosts, selector, "reimage")
-    if selector or len(names) > 1 or options["auto_rollback"]:
+    many = bool(selector or len(names) > 1 or options["auto_rollback"])
+    _one_only(method, many=many)
+    if many:
         from metalimmu.cli import rollout
 
         rollout.go(opened, names, image=image, force=force, verb="reimage", **options)
     else:
-        _go(opened, names[0], image=image, force=force, verb="reimage", **options)
+        _go(opened, names[0], image=image, method=method, force=force, verb="reimage", **options)
 
 
 @click.command()
@@ -169,26 +197,30 @@ def _go(
     reason: str | None,
     no_wait: bool,
     hold: bool = False,
+    method: str | None = None,
     **_of_many: Any,
 ) -> None:
+    from metalimmu.plan import kinds
     from metalimmu.service.guarding import Guards, act
-    from metalimmu.service.planning import plan_host
+    from metalimmu.service.planning import check_seen, plan_host
     from metalimmu.service.rollback import write_hold
     from metalimmu.service.runs import submit
 
-    made = plan_host(site, host, image=image, verb=verb, force=force)
+    made = plan_host(site, host, image=image, verb=verb, force=force, method=method)
     if made.nothing:
         click.echo(made.why)
         return
     given = {"allow_protected": allow_protected, "allow_same_domain": allow_same_domain, "reason": reason}
     options = {k: v for k, v in given.items() if v}
     Guards(site).check(act(verb, host, options))
+    check_seen(made)
     check_worker(site, no_wait=no_wait)
     print_plan(made)
     if confirm is not None:
         confirmed(site, 1, "will be erased", yes=yes, confirm=confirm)
     elif not yes:
-        click.confirm(f"\nErase {host} and write {made.image.ref}?", abort=True)
+        two_slot = f"Install {made.image.ref} beside what {host} runs, and restart it?"
+        click.confirm(f"\n{two_slot if made.method == 'two-slot' else kinds.question(host, made.image)}", abort=True)
     record = submit(site, made, options=options)
     click.echo(f"run {record.id}")
     if hold:  # now: an interrupted run is finished by `run resume`, and the site must say so then too
@@ -277,7 +309,10 @@ def print_plan(made: Plan) -> None:
     if made.nothing:
         return
     click.echo(f"  image     {made.previous or 'unknown'} -> {made.image.ref}  ({made.image.digest[:19]}…)")
-    click.echo(f"  method    {made.method}, slot {made.slot.id if made.slot else '-'}")
+    slot = f", slot {made.slot.id}" if made.method == "virtual-media" and made.slot else ""
+    click.echo(f"  method    {made.method}{slot}" + (f": {made.method_why}" if made.method_why else ""))
+    if made.ways:
+        click.echo(f"            else {', '.join(w.method for w in made.ways)}, as long as nothing was written")
     click.echo(
         f"  boots     {made.boots}    time about {_span(made.seconds)}    transfer about {made.transfer / 1e6:.1f} MB of {made.image.all_bytes / 1e6:.1f} MB"
     )
@@ -307,6 +342,8 @@ def _most(step: PlanStep) -> str:
 
 
 def _request(request: WriteRequest) -> str:
+    if request.method == "SSH":
+        return f"ssh {request.path}: {request.body.get('command', '')}"
     body = json.dumps(request.body) if request.body else ""
     return f"{request.method} {request.path} {body}".rstrip()
 

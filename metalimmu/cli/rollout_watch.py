@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from metalimmu.log import redact
-from metalimmu.plan.reimage import TITLES
+from metalimmu.plan.reimage import title
 from metalimmu.plan.waves import BUSY, RowState
 from metalimmu.store.ids import attempt_id
 
@@ -221,4 +221,4 @@ def _under_way(site: OpenSite, row: RolloutHost) -> tuple[str, str]:
     steps = site.store.steps(row.run) if row.run else []
     if not steps or row.run is None:
         return "queued", ""
-    return TITLES.get(steps[-1].name, steps[-1].name), progress(site, row.run, steps[-1])[0]
+    return title(steps[-1].name), progress(site, row.run, steps[-1])[0]

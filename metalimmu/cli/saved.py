@@ -65,12 +65,14 @@ def planner(site: OpenSite, *, from_memory: bool) -> Planner:
     return Planner(site, memories=site.store.plans.memories(KIND) if from_memory else None)
 
 
-def one(site: OpenSite, planner: Planner, host: str, *, verb: str, image: str | None, force: bool) -> Plan:
+def one(
+    site: OpenSite, planner: Planner, host: str, *, verb: str, image: str | None, force: bool, method: str | None = None
+) -> Plan:
     """A single host's plan; says how old a remembered look is."""
     from metalimmu.service.planning import rollback_image
 
     wanted = rollback_image(site, host) if verb == "rollback" else image
-    made = planner.plan(host, image=wanted, verb=verb, force=force)
+    made = planner.plan(host, image=wanted, verb=verb, force=force, method=method)
     if not planner.asks:
         click.echo(f"from memory: {host} was looked at {_when(made.looked)}", err=True)
     return made.plan

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from metalimmu.log import redact
-from metalimmu.plan.reimage import TITLES
+from metalimmu.plan.reimage import title
 from metalimmu.store.records import FINAL, Outcome, RunRecord, RunStatus, StepRecord
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _moved(site: OpenSite, record: RunRecord) -> dict[str, int]:
 
 def _finished(step: StepRecord) -> str:
     size = f"  {step.bytes / 1e6:.1f} MB" if step.bytes else ""
-    return f"{_MARK[step.outcome]:>8}  {TITLES.get(step.name, step.name):<34} {step.seconds or 0:7.1f} s{size}  {redact(step.summary)}"
+    return f"{_MARK[step.outcome]:>8}  {title(step.name):<34} {step.seconds or 0:7.1f} s{size}  {redact(step.summary)}"
 
 
 def progress(site: OpenSite, run: str, step: StepRecord) -> tuple[str, float | None]:
@@ -139,7 +139,7 @@ class _Plain:
     def show(self, step: StepRecord, _progress: tuple[str, float | None]) -> None:
         if step.seq != self._shown:
             self._shown = step.seq
-            click.echo(f"{'...':>8}  {TITLES.get(step.name, step.name)}")
+            click.echo(f"{'...':>8}  {title(step.name)}")
 
 
 class _Live:
@@ -173,7 +173,7 @@ class _Live:
             if self._task is not None:
                 self._progress.remove_task(self._task)
             self._seq = step.seq
-            self._task = self._progress.add_task(TITLES.get(step.name, step.name), total=None, words="")
+            self._task = self._progress.add_task(title(step.name), total=None, words="")
         self._progress.update(self._task, words=words, total=1.0 if share is not None else None, completed=share or 0.0)
 
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from metalimmu.desired import units
+from metalimmu.desired.checks_disks import disk_problems
 from metalimmu.desired.checks_guards import guard_problems
 from metalimmu.desired.checks_hooks import hook_problems
+from metalimmu.desired.checks_netboot import netboot_problems
 from metalimmu.desired.checks_network import network_problems
 from metalimmu.desired.checks_profiles import name_like, profile_problems
 from metalimmu.desired.checks_service import service_problems
 from metalimmu.desired.checks_signers import signer_problems
+from metalimmu.desired.checks_switch import switch_problems
 from metalimmu.desired.checks_unique import bmc_key, unique
 from metalimmu.desired.checks_waivers import waivers
 from metalimmu.desired.collected import Collected, Placed
@@ -41,10 +44,12 @@ def run(docs: Collected, root: Path) -> Iterator[Problem]:
         yield from _role(role, docs)
     for pool in docs.pools.values():
         yield from _labels(pool.value.labels, pool)
+    yield from disk_problems(docs)
     yield from guard_problems(docs)
     yield from hook_problems(docs, root, _reference)
     yield from profile_problems(docs)
     yield from signer_problems(docs, root)
+    yield from switch_problems(docs, root)
     yield from _site(docs, root)
     yield from _holds(docs)
     yield from waivers(docs)
@@ -115,6 +120,9 @@ def _role(placed: Placed[Role], docs: Collected) -> Iterator[Problem]:
     yield from _apply(placed)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", role.ramdisk):
         yield placed.problem(("ramdisk",), "a flavour of ramdisk", quoted(role.ramdisk), "write generic")
+    if re.search(r"""['"\\]""", re.sub(r"\{[{%].*?[%}]\}", "", role.arguments)):
+        write = "write them without quotes: arguments: console=ttyS1 quiet"
+        yield placed.problem(("arguments",), "kernel arguments without quotes", quoted(role.arguments), write)
     if role.proof.ssh_key is not None:
         yield from _reference(role.proof.ssh_key, placed, ("proof", "ssh_key"))
     if role.proof.by == "ssh" and not role.proof.ssh_user:
@@ -148,14 +156,14 @@ def _site(docs: Collected, root: Path) -> Iterator[Problem]:
         return
     placed = docs.site
     site = placed.value
-    for name in ("bmc", "machines", "chunks"):
+    for name in ("bmc", "machines", "chunks", "boot"):
         url = getattr(site.urls, name)
         if url and not _url(url):
             yield placed.problem(("urls", name), "a URL with a host", quoted(url), "write http://ADDRESS:PORT")
         elif url and re.search(r"[?#=]", url):
             # Supermicro X12 refuses media URLs with ? or =.
             yield placed.problem(("urls", name), "a URL without ?, = and #", quoted(url), "write http://ADDRESS:PORT")
-    for name in ("bmc", "machines", "serve"):
+    for name in ("bmc", "machines", "boot", "syslog", "serve"):
         listen = getattr(site.listen, name)
         if listen and not (
             re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]*):[0-9]{1,5}", listen)
@@ -166,6 +174,7 @@ def _site(docs: Collected, root: Path) -> Iterator[Problem]:
         yield from _proxy(site.bmc.proxy, placed, ("bmc", "proxy"))
     yield from _tls(site.tls, placed, root)
     yield from service_problems(placed, root, _reference)
+    yield from netboot_problems(placed)
     for i, rule in enumerate(site.credentials):
         yield from _reference(rule.ref, placed, ("credentials", i, "ref"))
         for name, known in (("role", docs.role_names), ("pool", docs.pool_names)):

@@ -64,7 +64,7 @@ def bmc_key(url: str) -> str:
         return url  # a name of this process, or a file: no host and port
     try:
         parts = urlsplit(url)
-        port = parts.port or {"redfish+http": 80, "ipmi": 623}.get(parts.scheme, 443)
+        port = parts.port or {"redfish+http": 80, "ipmi": 623, "ssh": 22}.get(parts.scheme, 443)
     except ValueError:
         return ""
     if not parts.hostname or "@" in parts.netloc or re.search(r"\s", url):

@@ -5,8 +5,10 @@ file; user-data, meta-data and network-config have defaults. Templates are Jinja
 not there is an error. A template stands alone (no include), and block tags leave no empty lines. It sees:
 
 name, hostname, fqdn, serial, role, pool, image   text (serial, role, pool, image may be none)
-labels, vars, network, nics                       as `resolve` combined them
-controller                                        url (of the machines' listener), deployment, phone_home
+labels, vars, network, nics, root_disk            as `resolve` combined them; root_disk: fields of wire.RootDisk
+netmask                                           of network.address: 255.255.255.0
+controller                                        url (of the machines' listener), deployment, phone_home, and answers: where
+                                                  an installer finds these files, ending in /
 secret('vault:kv/web/db#password')                a secret by its reference, see `named`
 
 `{{ value | tojson }}` makes any value safe inside YAML.
@@ -15,6 +17,7 @@ secret('vault:kv/web/db#password')                a secret by its reference, see
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import re
 import traceback
@@ -76,6 +79,8 @@ def attempt(
         if content is not None:
             _valid(name, file, content, spec.name, problems)
             files[name] = content
+    if spec.kind == "switch":  # its files come by ZTP: no seed, no defaults
+        return dict(sorted(files.items())), problems
     if "user-data" not in spec.templates:
         problems += _wrong_keys(spec)
     for name, default in (("user-data", _user_data), ("meta-data", _meta_data), ("network-config", _network_config)):
@@ -117,6 +122,14 @@ def address(spec: HostSpec) -> str:
     return (spec.network.address or "").partition("/")[0] or spec.name
 
 
+def netmask(address: str | None) -> str:
+    """Of address/prefix length, as installers want it; empty: DHCP, or no address."""
+    try:
+        return str(ipaddress.ip_interface(address or "").netmask)
+    except ValueError:
+        return ""
+
+
 def digest(files: dict[str, str]) -> str:
     """SHA-256 (hex) over path NUL content NUL, sorted by path: wire.RunTimeConfig.digest."""
     total = hashlib.sha256()
@@ -138,6 +151,9 @@ def _context(spec: HostSpec, controller: dict[str, str]) -> dict[str, Any]:
         "vars": spec.vars,
         "network": msgspec.structs.asdict(spec.network),
         "nics": list(spec.nics),
+        "root_disk": spec.root_disk,
+        "netmask": netmask(spec.network.address),
+        "switch": msgspec.structs.asdict(spec.switch) if spec.switch else None,
         "controller": controller,
     }
 
@@ -255,6 +271,12 @@ def _valid(name: str, file: str, content: str, host: str, problems: list[Problem
                 Problem(file, 1, host, "#cloud-config as the first line", first, "write #cloud-config above all")
             )
         return
+    if name.endswith(".json"):
+        try:
+            json.loads(content)
+        except ValueError as exc:
+            write = "{{ x | tojson }} quotes any value"
+            problems.append(Problem(file, 1, host, f"{name} in JSON", visible(str(exc), 300), write))
     if name not in {"user-data", "meta-data", "network-config"}:
         return
     found: list[Problem] = []

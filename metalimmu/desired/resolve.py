@@ -6,6 +6,9 @@ field            which one wins
 image            the hold's; else the role's
 network          each field: the host's; else the role's
 root_disk        each hint: the host's; else the role's
+mirror           the host's disk where the role asks for a mirror; else the role's
+keep             all: the role's and the host's
+erase            the host's; else the role's
 nics             the host's; else those of its network
 labels           the host's over the role's over the pool's; then name, kind, model, rack, role, pool
 vars             each top key: the host's over the role's over the pool's over the site's
@@ -34,7 +37,9 @@ import msgspec
 
 from metalimmu.desired import units
 from metalimmu.desired.hooks import as_hook
+from metalimmu.desired.switch import SwitchSpec, ssh_address
 from metalimmu.desired.types import (
+    BootMethod,
     CredentialRule,
     Health,
     Hook,
@@ -103,7 +108,8 @@ def _resolve(docs: SiteDocs, host: Host, root: Path) -> HostSpec:
         image=image,
         digest=docs.lock.get(image) if image else None,
         held=hold,
-        boot=rest.boot,
+        boot=rest.boot if isinstance(rest.boot, str) else "auto",
+        methods=_methods(rest.boot),
         firmware=rest.firmware,
         ramdisk=rest.ramdisk,
         root_disk=_root_disk(combine(host.root_disk, rest.root_disk, RootDiskHints)),
@@ -121,10 +127,45 @@ def _resolve(docs: SiteDocs, host: Host, root: Path) -> HostSpec:
         after=_hooks(rest.hooks.after, pool.hooks.after if pool else []),
         health=(*_checks(rest.health), *_checks(pool.health if pool else [])),
         apply=_argv(rest.apply),
+        keep=tuple(_root_disk(k) for k in (*rest.keep, *host.keep)),
+        mirrored=rest.mirror is not False,
+        mirror=_mirror(rest, host),
+        erase=tuple(host.erase or rest.erase),
+        salvage=rest.salvage,
+        burn_in=pool.burn_in if pool else None,
+        arguments=rest.arguments,
+        kind=host.kind,
+        switch=_switch(host, rest, root),
     )
 
 
+def _methods(boot: str | list[BootMethod]) -> tuple[str, ...]:
+    if isinstance(boot, str):
+        return () if boot == "auto" else (boot,)
+    return tuple(boot)
+
+
 _NO_ROLE = Role(image="none@0")  # the defaults of all but the image, which is never read
+
+
+def _switch(host: Host, rest: Role, root: Path) -> SwitchSpec | None:
+    given = host.switch
+    if given is None:
+        return None
+    address, port = ssh_address(host.bmc, given.ssh)
+    return SwitchSpec(
+        platform=given.platform,
+        base_mac=mac(given.base_mac),
+        mgmt_mac=mac(given.mgmt_mac or given.base_mac),
+        peer=given.peer,
+        address=address,
+        port=port,
+        user=given.user,
+        key=str(beside(root, given.key)) if given.key else None,
+        host_keys=tuple(given.host_keys),
+        soak=units.seconds(rest.soak),
+        installs=rest.installs,
+    )
 
 
 def _hooks(*written: list[str | Hook]) -> tuple[Hook, ...]:
@@ -195,6 +236,14 @@ def _root_disk(hints: RootDiskHints) -> dict[str, str | int | bool | None]:
     """The fields of wire.RootDisk."""
     sizes = {f: units.size_bytes(v) for f in ("min_size", "max_size") if (v := getattr(hints, f))}
     return {**msgspec.structs.asdict(hints), **sizes}
+
+
+def _mirror(role: Role, host: Host) -> dict[str, str | int | bool | None] | None:
+    """Hints of the second disk; None: there is no mirror, or root_disk fits both."""
+    if role.mirror is False:
+        return None
+    hints = host.mirror or (role.mirror if isinstance(role.mirror, RootDiskHints) else None)
+    return _root_disk(hints) if hints else None
 
 
 @cache

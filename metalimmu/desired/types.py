@@ -16,10 +16,18 @@ from metalimmu.desired.base import Document as Document  # noqa: PLC0414  # part
 from metalimmu.desired.base import Duration as Duration  # noqa: PLC0414
 from metalimmu.desired.base import Name as Name  # noqa: PLC0414
 from metalimmu.desired.base import Tls as Tls  # noqa: PLC0414
+from metalimmu.desired.disks import BurnInRule as BurnInRule  # noqa: PLC0414
+from metalimmu.desired.disks import EraseRule as EraseRule  # noqa: PLC0414
+from metalimmu.desired.disks import RootDiskHints as RootDiskHints  # noqa: PLC0414
+from metalimmu.desired.disks import SalvageRule as SalvageRule  # noqa: PLC0414
+from metalimmu.desired.disks import Size as Size  # noqa: PLC0414
+from metalimmu.desired.disks import Throughput as Throughput  # noqa: PLC0414
 from metalimmu.desired.hooks import Health as Health  # noqa: PLC0414
 from metalimmu.desired.hooks import Hook as Hook  # noqa: PLC0414
 from metalimmu.desired.hooks import Hooks as Hooks  # noqa: PLC0414
+from metalimmu.desired.netboot import Netboot as Netboot  # noqa: PLC0414
 from metalimmu.desired.schedules import MaintenanceWindow, Schedule, Window  # noqa: F401
+from metalimmu.desired.switch import Switch, SwitchSpec
 from metalimmu.desired.waiver import Waiver
 
 if TYPE_CHECKING:  # profile.py builds on the types here
@@ -44,14 +52,6 @@ Mac = Annotated[
 Cidr = Annotated[
     str, Meta(pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$", description="address/prefix length", examples=["10.1.12.7/24"])
 ]
-Size = Annotated[
-    str,
-    Meta(
-        pattern=r"^[0-9]{1,15}(\.[0-9]{1,9})?\s*(B|[KMGT]i?B)$",
-        description="a size with its unit",
-        examples=["100GB", "1TiB"],
-    ),
-]
 Digest = Annotated[
     str,
     Meta(
@@ -68,14 +68,6 @@ Rate = Annotated[
         examples=["2/s", "30/m"],
     ),
 ]
-Throughput = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?![0.]+[^0-9.])[0-9]{1,9}(\.[0-9]{1,3})?\s*(B|[KMGT]i?B)/s$",
-        description="bytes per second, above 0",
-        examples=["100MB/s"],
-    ),
-]
 OnMachine = (
     Annotated[
         str,
@@ -87,6 +79,7 @@ OnMachine = (
     | list[str]
 )
 AtOnce = Annotated[int, Meta(ge=1, le=10000, description="a whole number from 1 to 10000")]
+BootMethod = Literal["virtual-media", "uefi-http", "pxe"]
 Approvals = Annotated[int, Meta(ge=0, le=2, description="a number of people from 0 to 2")]
 Mode = Literal["read-only", "read-write"]
 
@@ -117,16 +110,6 @@ class Network(Document, frozen=True, kw_only=True):
     routes: list[Route] = []
 
 
-class RootDiskHints(Document, frozen=True, kw_only=True):
-    serial: str | None = None
-    wwn: str | None = None
-    model: str | None = None
-    min_size: Size | None = None
-    max_size: Size | None = None
-    rotational: bool | None = None
-    by_path: str | None = None
-
-
 class Location(Document, frozen=True, kw_only=True):
     site: str | None = None
     room: str | None = None
@@ -140,12 +123,13 @@ class Host(Document, frozen=True, kw_only=True):
     bmc: Annotated[
         str,
         Meta(
-            pattern=r"^(redfish\+https|redfish\+http|redfish-raw\+https|ipmi|fake)://.+",
+            pattern=r"^(redfish\+https|redfish\+http|redfish-raw\+https|ipmi|fake|ssh)://.+",
             description="a BMC address: redfish+https://ADDRESS[:PORT], redfish+http:// or ipmi://",
             examples=["redfish+https://10.12.0.7"],
         ),
     ]
     kind: Literal["server", "switch"] = "server"
+    switch: Switch | None = None
     system: str | None = None  # Redfish system id, where a BMC has several
     serial: str | None = None
     credentials: str | None = None  # env:PREFIX, file:PATH, keyring:SERVICE, vault:PATH
@@ -154,6 +138,9 @@ class Host(Document, frozen=True, kw_only=True):
     nics: list[Mac] = []
     network: Network | None = None
     root_disk: RootDiskHints | None = None
+    mirror: RootDiskHints | None = None  # the second disk of the role's mirror
+    keep: list[RootDiskHints] = []  # disks that are never written, beside those of the role
+    erase: list[EraseRule] = []  # instead of the role's
     role: str | None = None
     pool: str | None = None
     location: Location | None = None
@@ -176,9 +163,13 @@ class ProofRule(Document, frozen=True, kw_only=True):
 class Role(Document, frozen=True, kw_only=True):
     image: ImageName
     profile: str | None = None
-    boot: Literal["auto", "virtual-media"] = "auto"
+    boot: Literal["auto", "virtual-media", "uefi-http", "pxe", "onie", "two-slot"] | list[BootMethod] = "auto"
     firmware: Literal["uefi", "bios"] = "uefi"  # how the machine boots
     root_disk: RootDiskHints | None = None
+    mirror: bool | RootDiskHints = False  # RAID 1 of two disks: those that root_disk fits, or this one beside it
+    keep: list[RootDiskHints] = []  # disks that fit any of these are never written, whatever else is asked
+    erase: list[EraseRule] = []
+    salvage: SalvageRule | None = None
     network: Network | None = None
     wipe_signatures: bool = False
     proof: ProofRule = ProofRule()
@@ -189,8 +180,11 @@ class Role(Document, frozen=True, kw_only=True):
     vars: dict[str, object] = {}
     labels: dict[str, str] = {}
     ramdisk: str = "generic"  # flavour
+    arguments: str = ""  # more kernel arguments for images of kind installer and live, as console=ttyS1; a template
     hooks: Hooks = Hooks()  # within those of the pool
     health: Health | list[Health] = []  # beside that of the pool
+    soak: Duration = "60s"  # of a switch: how long pair, ports and neighbours must stay well before it counts as done
+    installs: Annotated[int, Meta(ge=1, le=10)] = 2  # of a switch: how often its installer is given out in one run
 
 
 class Pool(Document, frozen=True, kw_only=True):
@@ -206,6 +200,7 @@ class Pool(Document, frozen=True, kw_only=True):
     approvals: Approvals = 0  # people beside its author who must have signed a plan for its hosts (`approve`)
     hooks: Hooks = Hooks()  # done before and after each reimage of a host
     health: Health | list[Health] = []  # what must be good before a reimaged host counts as active; all of them
+    burn_in: BurnInRule | None = None  # tests of a machine before it becomes one of this pool
 
 
 class Match(Document, frozen=True, kw_only=True):
@@ -224,7 +219,8 @@ class CredentialRule(Document, frozen=True, kw_only=True):
 
 class Urls(Document, frozen=True, kw_only=True):
     """`bmc` is what BMCs fetch media from, `machines` what booting machines talk to (TLS), `chunks` where they
-    may fetch chunks in the clear (each is checked against the manifest); without it they come over TLS.
+    may fetch chunks in the clear (each is checked against the manifest); without it they come over TLS. `boot` is where
+    machines that boot from the network fetch scripts and kernels, in the clear; without it `chunks`, else `bmc`, if plain.
     """
 
     bmc: Annotated[
@@ -234,6 +230,12 @@ class Urls(Document, frozen=True, kw_only=True):
         str, Meta(pattern=r"^https://.+", description="an https:// URL", examples=["https://10.1.0.5:8443"])
     ]
     chunks: Annotated[str, Meta(pattern=r"^https?://.+", description="an http:// or https:// URL")] | None = None
+    boot: (
+        Annotated[
+            str, Meta(pattern=r"^http://.+", description="an http:// URL", examples=["http://10.1.0.5:8080"])
+        ]
+        | None
+    ) = None
 
 
 class Listen(Document, frozen=True, kw_only=True):
@@ -241,6 +243,8 @@ class Listen(Document, frozen=True, kw_only=True):
 
     bmc: str | None = None  # ADDRESS:PORT
     machines: str | None = None
+    boot: str | None = None
+    syslog: str | None = None  # UDP, what ONIE's installers say while they work; without it nobody listens
     serve: str = "127.0.0.1:9464"  # ADDRESS:PORT of /metrics and /healthz of `metalimmu serve`
 
 
@@ -273,6 +277,7 @@ class Limits(Document, frozen=True, kw_only=True):
     bmc: Duration = "15m"  # how long a BMC may be away
     report_again: Duration = "5m"  # how often an installed system says that it is still there
     apply: Duration = "10m"  # of a config push: the role's `apply`, or cloud-init
+    install: Duration = "2h"  # an installer of somebody else's, from its first question to its last word
 
 
 class Guards(Document, frozen=True, kw_only=True):
@@ -293,6 +298,7 @@ class Site(Document, frozen=True, kw_only=True):
     tls: Tls = Tls()
     bmc: BmcSettings = BmcSettings()
     boot: BootSettings = BootSettings()
+    netboot: Netboot = Netboot()
     limits: Limits = Limits()
     guards: Guards = Guards()
     state: str = ".metalimmu"  # folder, relative to the site
@@ -300,6 +306,7 @@ class Site(Document, frozen=True, kw_only=True):
     ramdisks: str | None = None  # folder of ramdisks; default STATE/ramdisk
     mirror: str | None = None  # Debian mirror
     vars: dict[str, object] = {}
+    controller_leaves: list[Name] = []  # switches that the controller itself hangs on
     schedules: dict[Name, Schedule] = {}
     alerts: list[Alert] = []
     backup: Backup | None = None  # what `serve` backs up, and how `metalimmu backup` encrypts
@@ -336,7 +343,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     image: str | None  # name@version: the hold's if there is one
     digest: str | None  # from images.lock, if pinned
     held: Hold | None
-    boot: str
+    boot: str  # the role's word; auto where it names several methods
     firmware: str
     ramdisk: str
     root_disk: dict[str, str | int | bool | None]  # fields of wire.RootDisk
@@ -354,6 +361,16 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     after: tuple[Hook, ...] = ()  # the role's, then the pool's
     health: tuple[Health, ...] = ()  # the role's and the pool's
     apply: tuple[str, ...] = ()  # the role's command for new run-time config; empty: cloud-init
+    methods: tuple[str, ...] = ()  # how a server may be booted into the ramdisk, in order; empty: any, in the usual one
+    arguments: str = ""  # the role's kernel arguments for installers and live systems
+    keep: tuple[dict[str, str | int | bool | None], ...] = ()  # fields of wire.RootDisk; the role's and the host's
+    mirrored: bool = False
+    mirror: dict[str, str | int | bool | None] | None = None  # fields of wire.RootDisk; None: root_disk fits two
+    erase: tuple[EraseRule, ...] = ()
+    salvage: SalvageRule | None = None
+    burn_in: BurnInRule | None = None  # the pool's
+    kind: str = "server"
+    switch: SwitchSpec | None = None  # of kind switch
 
 
 class SiteDocs(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from metalimmu.images.ramdisk_debian import write_json
 from metalimmu.wire import cpio
 
 SLOT = "boot/slot.cpio"
+PARTS = {"vmlinuz": "boot/vmlinuz", "initrd": "boot/initrd", "root": "live/root.squashfs"}
 SLOT_SIZE = 64 << 10
 ARCHITECTURES = ("x86_64",)
 LAYER = "metalimmu-layer"  # in the initrd; its init copies it to LAYER_TARGET
@@ -55,6 +56,8 @@ class Ramdisk:
     missing_modules: tuple[str, ...]  # wished for, not needed, and this kernel has none
     missing_firmware: tuple[str, ...]  # "path (module)"
     packages: tuple[str, ...]
+    # Name in PARTS -> [first byte, size] in boot.iso: what a boot from the network is served from.
+    parts: dict[str, list[int]] = field(default_factory=dict)
     folder: Path = Path()
 
     @property
@@ -137,7 +140,9 @@ def _assemble(base: ramdisk_base.Base, flavour: str, work: Path, *, backports: b
     data = paths.data("pxe") / "ramdisk"
     initrd = work / "initrd"
     # Kernel documentation: archives may follow each other, compressed or not, padded with zeros to 4 bytes.
-    initrd.write_bytes(layer + base.file("initrd").read_bytes())
+    # EFI's loader in the kernel puts files one after the other without that padding.
+    whole = layer + base.file("initrd").read_bytes()
+    initrd.write_bytes(whole + bytes(-len(whole) % 4))
     slot = work / "slot.cpio"
     slot.write_bytes(bytes(SLOT_SIZE))
     template = (data / "grub.cfg").read_text()
@@ -155,6 +160,7 @@ def _assemble(base: ramdisk_base.Base, flavour: str, work: Path, *, backports: b
     target = work / "boot.iso"
     iso.write(target, files, template, loaders, label=label, epoch=base.facts["epoch"], tools=base.tools, work=work)
     slot_offset, slot_size = iso.offset(target, SLOT, base.tools)
+    parts = {name: list(iso.offset(target, path, base.tools)) for name, path in PARTS.items()}
     facts = base.facts
     result = Ramdisk(
         flavour=flavour,
@@ -173,6 +179,7 @@ def _assemble(base: ramdisk_base.Base, flavour: str, work: Path, *, backports: b
             "squashfs": files["live/root.squashfs"].stat().st_size,
             "iso": target.stat().st_size,
         },
+        parts=parts,
         mirror=facts["mirror"],
         modules=facts["modules"],
         builtin=tuple(facts["builtin"]),
@@ -219,7 +226,7 @@ def _layer(base: ramdisk_base.Base, work: Path) -> bytes:
         copy.chmod(0o755 if source.suffix == "" else 0o644)  # Python by suffix, programs without
     (tree / LAYER / "version").write_text(f"{metalimmu.__version__}\n")
     # What comes through a BMC's virtual media is checked; the initrd came through the same, but GRUB reads it once.
-    (tree / "squashfs.sha256").write_text(f"{_sha256(base.file('root.squashfs'))}  /memory/root.squashfs\n")
+    (tree / "squashfs.sha256").write_text(f"{_sha256(base.file('root.squashfs'))}\n")
     ramdisk_root.compile_python(base.tools, tree / LAYER / "metalimmu", tree / LAYER, as_root=LAYER_TARGET)
     # The kernel opens /dev/console before any of our programs runs; an initramfs brings its own.
     console = [cpio.directory("dev"), cpio.character_device("dev/console", 5, 1)]

@@ -10,11 +10,13 @@ atomically (write beside it, rename). A killed controller so finds the machine a
      "boot": {"enabled": "Disabled" | "Once" | "Continuous", "target": "None" | "Cd" | "Hdd" | ..., "mode": "UEFI" | "Legacy" | null},
      "media": {"Cd": {"image": URL | null, "inserted": bool, "media_types": [...]}},
      "generation": 7,                     counts boots: a watcher acts when it grows
-     "booted_from": "cd" | "disk" | "none",
+     "booted_from": "cd" | "network" | "disk" | "none",
      "boot_image": URL | null,            what was in the drive when it booted from cd
      "serial": ..., "uuid": ..., "manufacturer": ..., "model": ..., "nics": ["52:54:00:..."],
      "username": "", "password": "",      empty: any login is good
      "sessions": 0, "refused_logins": 0,
+     "targets": ["Cd", "Pxe", ...],       that the BMC names; empty: it does not say
+     "netboot": URL,                      whom DHCP tells the machine to ask what to boot
      "faults": [{"on": "insert_media", "effect": "refuse", "times": 1, "detail": ""}],
      "guest": {}}                         the simulated machine's own notes; the BMC never looks inside
 
@@ -72,13 +74,15 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     boot: Boot = Boot()
     media: dict[str, Drive] = msgspec.field(default_factory=lambda: {"Cd": Drive()})
     generation: int = 0
-    booted_from: Literal["cd", "disk", "none"] = "none"
+    booted_from: Literal["cd", "network", "disk", "none"] = "none"
     boot_image: str | None = None
     serial: str = "FAKE0001"
     uuid: str = "00000000-0000-4000-8000-000000000001"
     manufacturer: str = "Fake"
     model: str = "Fake 1"
     nics: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()  # boot targets that its BMC names; empty: it does not say
+    netboot: str = ""  # whom its DHCP server tells it to ask what to boot: http://ADDRESS:PORT; empty: nobody answers
     username: str = ""
     password: str = ""
     sessions: int = 0
@@ -102,8 +106,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
         after, fault = self.fault("boot")
         boot = Boot(mode=after.boot.mode) if fault and fault.effect == "lost-override" else after.boot
         image = after.cd_image() if boot.enabled is not BootEnabled.disabled and boot.target is BootTarget.cd else None
+        network = boot.enabled is not BootEnabled.disabled and boot.target in (BootTarget.pxe, BootTarget.uefi_http)
         if fault and fault.effect == "unread":
-            image = None
+            image, network = None, False
         if boot.enabled is BootEnabled.once:
             boot = Boot(mode=boot.mode)
         return msgspec.structs.replace(
@@ -111,7 +116,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             power="On",
             boot=boot,
             generation=after.generation + 1,
-            booted_from="cd" if image else "disk",
+            booted_from="cd" if image else "network" if network else "disk",
             boot_image=image,
         )
 

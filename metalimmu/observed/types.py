@@ -74,6 +74,9 @@ class BootOverride(msgspec.Struct, frozen=True):
     mode: BootMode | None = None  # absent or null on some makes
     once_allowed: bool = True
     continuous_allowed: bool = True
+    targets: tuple[str, ...] = ()  # that the BMC names; empty: it does not say
+    takes_uri: bool = False  # Boot.HttpBootUri is there
+    uri: str = ""  # and says this
 
     @property
     def effective(self) -> str:

@@ -15,8 +15,11 @@ from metalimmu.desired.units import seconds
 from metalimmu.errors import BmcUnsupported, ImageError, ImageRevoked
 from metalimmu.lifecycle import Proof, State
 from metalimmu.observed.types import BootOverride, MediaSlot, PowerState, SystemIdentity, WriteRequest
+from metalimmu.plan import disk_work, kinds
+from metalimmu.plan import method as ways
 from metalimmu.plan.identity import same_serial
-from metalimmu.plan.types import Finding, ImageFacts, Plan, PlanStep, Word
+from metalimmu.plan.method import STEPS, VIRTUAL_MEDIA, Choice, as_media, renamed
+from metalimmu.plan.types import Finding, ImageFacts, Plan, PlanStep, Way, Word
 
 MEDIA_URL = "<media URL of the deployment>"
 
@@ -36,7 +39,7 @@ _ESTIMATE = {
     "report": 240.0,
     "prove": 5.0,
 }
-_STALLS = frozenset({"write", "verify", "config"})
+_STALLS = frozenset({"burn-in", "salvage", "erase", "write", "verify", "config", "erase-after"})
 _WRITE_RATE = 200e6  # bytes per second, with the read-back
 
 TITLES = {
@@ -47,9 +50,13 @@ TITLES = {
     "override": "boot once from the media",
     "power": "start the machine",
     "check-in": "ramdisk checks in",
+    "burn-in": "test the machine",
+    "salvage": "save files of the old system",
+    "erase": "erase disks",
     "write": "write the image",
     "verify": "read the disk back",
     "config": "write run-time config",
+    "erase-after": "erase other disks",
     "eject": "eject media, clear the override",
     "boot": "let the machine boot its disk",
     "report": "new system reports",
@@ -57,6 +64,11 @@ TITLES = {
     "health": "health checks of the new system",
     "undrain": "hooks after the reimage",
 }
+
+
+def title(step: str) -> str:
+    """A step's name in words; itself where it is of another version of metalimmu."""
+    return TITLES.get(step) or ways.TITLES.get(step) or kinds.TITLES.get(step) or step
 
 
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +105,7 @@ def choose_slot(media: tuple[MediaSlot, ...]) -> MediaSlot:
         have = ", ".join(f"{m.id} ({'/'.join(m.media_types) or 'no types'})" for m in media) or "none at all"
         raise BmcUnsupported(
             f"the BMC offers no virtual CD; it has: {have}",
-            hint="check the BMC's licence for virtual media; booting over the network comes with another boot method",
+            hint="check the BMC's licence for virtual media, or boot over the network: `boot: pxe` in the role",
         )
     return fit[0]
 
@@ -102,8 +114,8 @@ def check_image(spec: HostSpec, image: ImageFacts) -> None:
     """Raises ImageError when this image can never be right for this host."""
     if image.revoked:
         raise ImageRevoked(f"{image.ref} is revoked: {image.revoked}")
-    if image.kind != "disk":
-        raise ImageError(f"{image.ref} is of kind {image.kind}", hint="a reimage writes images of kind disk")
+    kinds.check(spec, image)
+    disk_work.check(spec, image)
     if image.architecture != "x86_64":
         raise ImageError(
             f"{image.ref} is for {image.architecture}, and {spec.name} is x86_64",
@@ -155,7 +167,8 @@ def plan_reimage(
     verb: str = "reimage",
     transfer: int,
     requests: Requests,
-    slot: MediaSlot,
+    slot: MediaSlot | None,
+    choice: Choice | None = None,
     calls: Mapping[str, tuple[str, ...]] | None = None,
     force: bool = False,
     now: float = 0.0,
@@ -163,6 +176,7 @@ def plan_reimage(
     """The whole plan, or one without steps when the host is already proven at this image. `calls`: what hooks and health
     checks will do, in words, by step.
     """
+    chosen = choice or Choice(method=VIRTUAL_MEDIA, why="")
     found = findings(spec, image, memory, seen)
     already = memory.digest == image.digest and memory.proof is Proof.proven and memory.state is State.active
     if already and not memory.quarantined and not force:
@@ -170,7 +184,7 @@ def plan_reimage(
         steps: tuple[PlanStep, ...] = ()
     else:
         why = _why(spec, image, memory, force=force)
-        steps = _steps(spec, image, memory, requests, calls or {})
+        steps = _steps(spec, image, memory, requests, calls or {}, chosen.method)
     return Plan(
         verb=verb,
         host=spec.name,
@@ -179,12 +193,15 @@ def plan_reimage(
         previous=memory.image,
         previous_digest=memory.digest,
         identity=seen.identity,
-        method="virtual-media",
+        method=chosen.method,
+        method_why=chosen.why,
+        rejected=chosen.rejected,
+        ways=tuple(_way(m, spec, image, memory, requests) for m in chosen.others) if steps else (),
         why=why,
         findings=found,
         steps=steps,
         transfer=transfer if steps else 0,
-        slot=slot,
+        slot=slot if VIRTUAL_MEDIA in (chosen.method, *chosen.others) else None,
         warnings=tuple(_warnings(spec, image, seen, memory)),
         created=now,
     )
@@ -216,21 +233,35 @@ def _warnings(spec: HostSpec, image: ImageFacts, seen: Seen, memory: Memory) -> 
         )
     if spec.held is not None:
         said.append(f"held at {spec.held.image} since {spec.held.since}: {spec.held.reason}")
+    said += disk_work.warnings(spec, image)
+    if image.kind != "disk":
+        return said + kinds.warnings(spec, image) + _no_proof(spec)
     if spec.proof.by == "report" and not image.build_id:
         said.append(
             f"{image.ref} was not built by metalimmu and may have no proof unit: if it does not report, this will fail at the "
             "end; set `proof:` in the role (phone_home, ssh or none)"
         )
-    if spec.proof.by == "none":
-        said.append("the role asks for no proof: the host will be active but unproven")
+    said += _no_proof(spec)
     if memory.digest is None:
         said.append("the disk's content is not known to us: everything is written")
     return said
 
 
+def _no_proof(spec: HostSpec) -> list[str]:
+    return ["the role asks for no proof: the host will be active but unproven"] if spec.proof.by == "none" else []
+
+
 def _steps(
-    spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests, calls: Mapping[str, tuple[str, ...]]
+    spec: HostSpec,
+    image: ImageFacts,
+    memory: Memory,
+    requests: Requests,
+    calls: Mapping[str, tuple[str, ...]],
+    method: str,
+    *,
+    only: tuple[str, ...] = (),
 ) -> tuple[PlanStep, ...]:
+    """All, or `only` those of these names."""
     lim = spec.limits
     write = image.size / _WRITE_RATE
     limit: Mapping[str, float] = {
@@ -250,31 +281,59 @@ def _steps(
         "undrain": _hook_limit(spec.after),
     }
     steady = max((seconds(h.for_) for h in spec.health), default=0.0) + 30.0
-    estimate = {**_ESTIMATE, "write": write, "verify": write / 2, "health": steady, **memory.seconds}
+    estimate = {
+        **_ESTIMATE,
+        **ways.ESTIMATE,
+        **kinds.ESTIMATE,
+        **disk_work.estimates(spec),
+        "write": write,
+        "verify": write / 2,
+        "health": steady,
+        **memory.seconds,
+    }
     left_out = {
         "report": spec.proof.by == "none",
         "drain": not spec.before,
         "health": not spec.health,
         "undrain": not spec.after,
+        **disk_work.left_out(spec, known=memory.state is State.active and memory.proof is Proof.proven),
     }
-    names = [n for n in TITLES if not left_out.get(n)]
+    limit = {**kinds.limits(lim), **disk_work.limits(spec), **limit}
+    calls = {**disk_work.calls(spec), **calls}
+    starts = kinds.boots(image)
+    names = renamed([n for n in kinds.names(image, spec, tuple(TITLES)) if not left_out.get(n)], method)
     return tuple(
         PlanStep(
             name=n,
-            title=TITLES[n],
-            limit=limit.get(n, lim["bmc"]),
+            title=title(n),
+            limit=limit.get(as_media(n), lim["bmc"]),
             stall=lim["stall"] if n in _STALLS else None,
             seconds=round(estimate[n], 1),
-            boots=1 if n in ("power", "boot") else 0,
+            boots=1 if n in starts else 0,
             requests=requests.will.get(n, ()),
             if_needed=requests.may.get(n, ()),
             calls=tuple(calls.get(n, ())),
         )
         for n in names
+        if not only or n in only
     )
 
 
+def _way(method: str, spec: HostSpec, image: ImageFacts, memory: Memory, requests: Requests) -> Way:
+    """The steps that the method brings."""
+    return Way(method=method, steps=_steps(spec, image, memory, requests, {}, method, only=STEPS[method]))
+
+
 _SPARE = 60.0  # seconds beyond the limits of hooks and checks, which end them themselves
+
+
+def hook_limits(spec: HostSpec) -> dict[str, float]:
+    """Seconds of the steps that the site's own hooks and checks make."""
+    return {
+        "drain": _hook_limit(spec.before),
+        "health": _health_limit(spec),
+        "undrain": _hook_limit(spec.after),
+    }
 
 
 def _hook_limit(hooks: tuple[Hook, ...]) -> float:

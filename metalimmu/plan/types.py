@@ -10,6 +10,8 @@ import msgspec
 from metalimmu import structs
 from metalimmu.desired.types import HostSpec
 from metalimmu.observed.types import MediaSlot, SystemIdentity, WriteRequest
+from metalimmu.plan.method import STEPS
+from metalimmu.wire.manifest import Nos
 
 
 class Word(StrEnum):
@@ -70,6 +72,17 @@ class ImageFacts(msgspec.Struct, frozen=True, kw_only=True):
     all_bytes: int
     build_id: str = ""
     revoked: str | None = None
+    answers: str = ""  # what an installer asks for: preseed | kickstart | autoinstall | esxi
+    from_media: bool = False  # what is booted goes on reading its media
+    nos: Nos | None = None  # of kind nos
+    boot_bytes: int = 0  # of kernel and initrd: less cannot have been read by a machine that boots them
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """Another method that a run may fall back to, with the steps that differ."""
+
+    method: str
+    steps: tuple[PlanStep, ...]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +95,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None  # name@version on the machine now, as far as we know
     previous_digest: str | None
     identity: SystemIdentity  # what the BMC says it is: the machine that checks in must be the same
-    method: str  # virtual-media
+    method: str  # virtual-media | uefi-http | pxe
     why: str
     findings: tuple[Finding, ...]
     steps: tuple[PlanStep, ...]
@@ -90,6 +103,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     slot: MediaSlot | None = None
     warnings: tuple[str, ...] = ()
     created: float = 0.0
+    method_why: str = ""
+    rejected: tuple[str, ...] = ()  # methods that were allowed and cannot be, each with its reason
+    ways: tuple[Way, ...] = ()  # what is tried when this method fails before anything was written, in order
 
     @property
     def nothing(self) -> bool:
@@ -105,6 +121,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     def step(self, name: str) -> PlanStep:
         return next(s for s in self.steps if s.name == name)
+
+    def by(self, way: Way) -> Plan:
+        """The same by another method; what it may fall back to then are those after it."""
+        instead = dict(zip(STEPS[self.method], STEPS[way.method], strict=True))
+        theirs = {s.name: s for s in way.steps}
+        steps = tuple(theirs.get(instead.get(s.name, ""), s) for s in self.steps)
+        left = self.ways[self.ways.index(way) + 1 :]
+        return msgspec.structs.replace(self, method=way.method, method_why="fallen back", steps=steps, ways=left)
 
     def encode(self) -> dict[str, Any]:
         """As the store keeps it, and as `plan -o json` prints it."""

@@ -24,6 +24,7 @@ from metalimmu.plan.config import MARK_HEX, SALT_FILE
 from metalimmu.wire.messages import PROOF_FILE, ConfigFile, RunTimeConfig
 
 PHONE_HOME = "http://phone-home.invalid/"  # stands for the address with the deployment's token
+ANSWERS = "http://answers.invalid/"  # stands for where an installer finds its files, and ends in /
 
 _FAILURES = 3  # in a row, after which a vault is not asked again
 
@@ -103,10 +104,17 @@ class Renderer:
 
     def filled(self, config: RunTimeConfig, deployment: str) -> RunTimeConfig:
         """cloud-init knows no pinned certificate: it phones home in the clear, by an address that nobody else knows."""
-        if not any(PHONE_HOME in f.content for f in config.files):
-            return made({f.path: f.content for f in config.files})
-        address = f"{self._open}/p/{self._key.secret('proof', deployment)}"
-        return made({f.path: f.content.replace(PHONE_HOME, address) for f in config.files})
+        files = {f.path: f.content for f in config.files}
+        for mark, address in (
+            (PHONE_HOME, f"{self._open}/p/{self._key.secret('proof', deployment)}"),
+            (ANSWERS, self.answers(deployment)),
+        ):
+            files = {path: content.replace(mark, address) for path, content in files.items()}
+        return made(files)
+
+    def answers(self, deployment: str) -> str:
+        """Where an installer of this deployment finds its files: as secret as they are. Ends in /."""
+        return f"{self._open}/i/{self._key.secret('answers', deployment)}/"
 
     def _with_secrets(self, spec: HostSpec, about: dict[str, str], secret: Secret) -> dict[str, str]:
         failed: list[SecretError] = []
@@ -147,7 +155,7 @@ def _where(problems: Iterable[Problem]) -> str:
 
 def controller(machines_url: str, deployment: str) -> dict[str, str]:
     """`controller` in the templates."""
-    return {"url": machines_url.rstrip("/"), "deployment": deployment, "phone_home": PHONE_HOME}
+    return {"url": machines_url.rstrip("/"), "deployment": deployment, "phone_home": PHONE_HOME, "answers": ANSWERS}
 
 
 def made(files: dict[str, str]) -> RunTimeConfig:

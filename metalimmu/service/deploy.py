@@ -9,23 +9,31 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from metalimmu import structs
-from metalimmu.boot import tls
+from metalimmu.boot import netboot_files, tls
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
+from metalimmu.boot.media_api import files_path
+from metalimmu.boot.ports import Netboot
 from metalimmu.boot.tokens import SiteKey
+from metalimmu.desired.answers import family
 from metalimmu.desired.types import HostSpec
 from metalimmu.desired.units import bytes_per_second, seconds
 from metalimmu.errors import ImageRevoked, NotFound
-from metalimmu.service import aftermath, presence
+from metalimmu.plan import disk_work
+from metalimmu.service import aftermath, presence, salvages
 from metalimmu.service.config import Rendered, Renderer, Secrets, has_secrets, made, with_proof
 from metalimmu.service.fresh import Fresh
 from metalimmu.service.guarding import PUSH, Guards, act
+from metalimmu.service.kinds import Boots
+from metalimmu.service.methods import loader_url
+from metalimmu.service.netboot import NetbootSide
 from metalimmu.service.outside import ask_ssh
+from metalimmu.service.switches import SwitchSide
 from metalimmu.store.records import DeploymentRecord
 from metalimmu.wire.messages import Assignment, Boot, CheckIn, ConfigPackage, RootDisk, RunTimeConfig, SystemReport
 
 if TYPE_CHECKING:
-    from metalimmu.boot.ports import Deployment
+    from metalimmu.boot.ports import Deployment, MediaFile
     from metalimmu.plan.push import Push
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
@@ -41,6 +49,7 @@ class BootSide:
         self._key = SiteKey.at(site.state / "tls" / "site.key")
         self._guards = Guards(site, refresh=Fresh(site))
         limits = site.docs.site.boot
+        self.switches = SwitchSide(site, self._key, lambda: self._service, self.renderer)
         self._service = BootService(
             self._urls,
             site.docs.site.listen,
@@ -52,6 +61,8 @@ class BootSide:
             again=seconds(site.docs.site.limits.report_again),
             per_rack=bytes_per_second(limits.per_rack) if limits.per_rack else None,
             agents=limits.agents,
+            netboot=site.docs.site.netboot,
+            switches=self.switches,
         )
 
     def start(self) -> None:
@@ -61,10 +72,22 @@ class BootSide:
     def stop(self) -> None:
         self._service.stop()
 
+    def files_path(self, deployment: str) -> str:
+        return files_path(self._key.secret("media", deployment))
+
+    def netboot_side(self) -> NetbootSide | None:
+        """Our DHCP and TFTP; None: the site wants none. Raises UsageError where machines cannot reach us in the clear."""
+        if self._site.docs.site.netboot.mode == "off":
+            return None
+        return NetbootSide(self._site, self._service.boot_url(""), self._service.switch_url, self)
+
     # workflows.context.Media
 
     def media_url(self, deployment: str) -> str:
         return self._service.media_url(deployment)
+
+    def loader_url(self) -> str:
+        return loader_url(self._site.docs.site)
 
     def is_media_of(self, deployment: str, image: str) -> bool:
         return self._service.is_media_of(deployment, image)
@@ -104,7 +127,7 @@ class BootSide:
         assignment = Assignment(
             deployment=run,
             fence=fence,
-            stage="write",
+            stage="write" if plan.image.kind == "disk" else "done",  # no agent ever writes for the others
             image=plan.image.ref,
             digest=plan.image.digest,
             chunk_base="",
@@ -117,6 +140,7 @@ class BootSide:
             host=plan.host,
             efi_label=f"metalimmu {plan.image.ref}",
             own_efi_entries=record.efi_entries,
+            **disk_work.work(plan),  # type: ignore[arg-type]
         )
         hashes = self._key.hashes(run)
         self._site.store.add_deployment(
@@ -128,6 +152,9 @@ class BootSide:
                 proof_hash=hashes["proof_hash"],
                 media_hash=hashes["media_hash"],
                 chunk_hash=hashes["chunk_hash"],
+                answers_hash=hashes["answers_hash"],
+                kind=plan.image.kind,
+                method=plan.method,
                 assignment=assignment,
                 fence=fence,
                 config=config.kept,
@@ -135,26 +162,63 @@ class BootSide:
                 config_key=self._key.id,
                 config_at=plan.created,
                 proof_by=spec.proof.by,
+                stage=assignment.stage,
                 created=time.time(),  # a saved plan may be of yesterday
             )
         )
 
     def _known(self, digest: str | None) -> bool:
-        return bool(digest) and self._site.catalogue.by_digest(str(digest)) is not None
+        """An image that our agent may find on the disk."""
+        found = self._site.catalogue.by_digest(digest) if digest else None
+        return found is not None and found.manifest.kind == "disk"
 
     # boot.ports.Content
 
-    def media(self, deployment: Deployment) -> SplicedIso:
+    def media(self, deployment: Deployment) -> MediaFile:
         plan = self._plan(deployment.id)
+        if plan.image.kind != "disk":
+            return self._boots(plan, deployment).media()
         ramdisk = self._site.ramdisk(plan.spec.ramdisk)
-        boot = Boot(
+        return SplicedIso(ramdisk.iso, ramdisk.slot_offset, slot(self._boot(plan, deployment), ramdisk.slot_size))
+
+    def _boot(self, plan: Plan, deployment: Deployment) -> Boot:
+        return Boot(
             url=self._urls.machines.rstrip("/"),
             token=self._key.token("agent", deployment.id),
             pin=self._tls.pin,
             deployment=deployment.id,
             network=boot_network(plan.spec),
         )
-        return SplicedIso(ramdisk.iso, ramdisk.slot_offset, slot(boot, ramdisk.slot_size))
+
+    def netboot(self, deployment: Deployment) -> Netboot:
+        plan = self._plan(deployment.id)
+        if plan.image.kind != "disk":
+            return self._boots(plan, deployment).netboot(self._service.files_url(deployment.id))
+        return Netboot(netboot_files.VMLINUZ, netboot_files.INITRDS, netboot_files.ARGUMENTS)
+
+    def netboot_file(self, deployment: Deployment, name: str) -> MediaFile:
+        plan = self._plan(deployment.id)
+        if plan.image.kind != "disk":
+            return self._boots(plan, deployment).netboot_file(name)
+        if name not in netboot_files.NAMES:
+            raise NotFound(f"the ramdisk has no {name}")
+        ramdisk = self._site.ramdisk(plan.spec.ramdisk)
+        filled = slot(self._boot(plan, deployment), ramdisk.slot_size)
+        return netboot_files.netboot_file(name, ramdisk.iso, ramdisk.parts, filled)
+
+    def _boots(self, plan: Plan, deployment: Deployment) -> Boots:
+        seed = {}
+        if plan.image.kind == "live":
+            seed = {f.path: f.content for f in self.config(deployment).files}
+        return Boots(self._site.catalogue, plan, self.renderer().answers(deployment.id), seed)
+
+    def answer(self, deployment: Deployment, name: str) -> tuple[str, bool]:
+        plan = self._plan(deployment.id)
+        served = self._served(self._site.store.deployment(deployment.id))
+        text = next((f.content for f in served.files if f.path == name), None)
+        if text is None or plan.image.kind == "disk":
+            raise NotFound(f"{plan.host} has no file {name}")
+        return text, name == family(plan.image.answers).main
 
     def config(self, deployment: Deployment) -> RunTimeConfig:
         record = self._site.store.deployment(deployment.id)
@@ -175,7 +239,7 @@ class BootSide:
         """Reads secrets anew."""
         urls = self._urls
         secrets = Secrets(self._site.folder)
-        return Renderer(self._key, secrets, machines=urls.machines, open_url=urls.chunks or urls.bmc)
+        return Renderer(self._key, secrets, machines=urls.machines, open_url=urls.boot or urls.chunks or urls.bmc)
 
     def with_proof(self, config: RunTimeConfig, deployment: str) -> RunTimeConfig:
         """With what the new system's units need to reach us."""
@@ -218,6 +282,9 @@ class BootSide:
         data = {"digest": push.digest, "serial": push.serial, "state": push.state}
         key = f"{deployment.id}/config/{push.serial}/{push.state}"
         self._site.store.add_event(host, "config", text, run=deployment.id, data=data, key=key)
+
+    def salvage(self, deployment: Deployment, name: str) -> salvages.Incoming:
+        return salvages.Incoming(self._site, deployment, name)
 
     def rack(self, deployment: Deployment) -> str:
         host = self._site.docs.hosts.get(deployment.host)

@@ -17,7 +17,7 @@ from metalimmu.plan.guards import domains as domains_of
 from metalimmu.plan.guards import refusals as judge
 
 if TYPE_CHECKING:
-    from metalimmu.desired.types import SiteDocs
+    from metalimmu.desired.types import Host, SiteDocs
     from metalimmu.service.site import OpenSite
     from metalimmu.store.protocol_rollouts import Guarding
     from metalimmu.store.records import HostRecord, RunRecord
@@ -112,7 +112,7 @@ def rules(docs: SiteDocs) -> Rules:
             pool=host.pool,
             mode=(pool.mode if pool else None) or docs.site.mode,
             protected=host.protected,
-            domains=domains_of(host.pool, labels, leaves, guards.failure_domain, own),
+            domains=domains_of(host.pool, labels, leaves, guards.failure_domain, own) | pair_of(host),
             labels=labels,
         )
     pools = {
@@ -127,6 +127,13 @@ def rules(docs: SiteDocs) -> Rules:
         for name, pool in docs.pools.items()
     }
     return Rules(hosts=hosts, pools=pools, max_hosts=guards.max_hosts)
+
+
+def pair_of(host: Host) -> frozenset[str]:
+    """The two switches of a pair never go at once, whatever the site says of failure domains."""
+    if host.switch is None or host.switch.peer is None:
+        return frozenset()
+    return frozenset({f"pair {' and '.join(sorted((host.name, host.switch.peer)))}"})
 
 
 def _was_active(record: HostRecord) -> bool:

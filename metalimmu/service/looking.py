@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from metalimmu.errors import BmcUnsupported
 from metalimmu.log import redacted
-from metalimmu.observed.types import BootEnabled, BootMode, BootTarget, MediaSlot, PowerAction, PowerState, WriteRequest
+from metalimmu.observed.types import BootEnabled, BootTarget, MediaSlot, PowerAction, PowerState, WriteRequest
+from metalimmu.plan.method import STEPS, VIRTUAL_MEDIA
 from metalimmu.plan.reimage import MEDIA_URL, Requests, Seen, choose_slot
-from metalimmu.workflows.boot_steps import enabled_for
+from metalimmu.service.methods import loader_url
+from metalimmu.workflows.ways import set_override_to
 
 if TYPE_CHECKING:
     from metalimmu.bmc.ports import Bmc
@@ -24,7 +27,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Requests depend on what was seen, and on three things of the documents."""
 
     seen: Seen
-    slot: MediaSlot
+    slot: MediaSlot | None  # None: no virtual media, and why
+    no_media: str = ""
     requests: Requests
     bmc: str  # address
     firmware: str  # uefi | bios
@@ -45,27 +49,40 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
 def look(site: OpenSite, spec: HostSpec) -> Look:
     """Ask the BMC now, and remember the answer. Raises BmcError, GuardRefused."""
-    media = site.docs.site.urls.bmc
+    urls = site.docs.site.urls
     with site.connect(spec, mode="read-only") as bmc:
-        seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=bmc.media())
-        slot = choose_slot(seen.media)
-        requests = rehearse(bmc, spec, seen, slot, media)
-    found = Look(seen=seen, slot=slot, requests=requests, bmc=spec.bmc, firmware=spec.firmware, media=media)
+        media, slot, why = _media(bmc)
+        seen = Seen(identity=bmc.identity(), power=bmc.power_state(), boot=bmc.boot_override(), media=media)
+        requests = rehearse(bmc, spec, seen, slot, urls.bmc, loader=loader_url(site.docs.site))
+    found = Look(
+        seen=seen, slot=slot, no_media=why, requests=requests, bmc=spec.bmc, firmware=spec.firmware, media=urls.bmc
+    )
     site.store.observe(spec.name, KIND, redacted(msgspec.to_builtins(found)))
     return msgspec.structs.replace(found, at=time.time())
 
 
-def rehearse(bmc: Bmc, spec: HostSpec, seen: Seen, slot: MediaSlot, base: str) -> Requests:
-    """The writes of each step, from the very code that will send them."""
+def _media(bmc: Bmc) -> tuple[tuple[MediaSlot, ...], MediaSlot | None, str]:
+    """All slots, the one to use, and why there is none."""
+    media: tuple[MediaSlot, ...] = ()
+    try:
+        media = bmc.media()
+        return media, choose_slot(media), ""
+    except BmcUnsupported as exc:
+        return media, None, exc.message
 
-    def insert() -> None:
+
+def rehearse(bmc: Bmc, spec: HostSpec, seen: Seen, slot: MediaSlot | None, base: str, *, loader: str = "") -> Requests:
+    """The writes of each step, of every method that can be, from the very code that will send them. `base`: where BMCs
+    fetch media; `loader`: where firmware fetches a boot loader by HTTP.
+    """
+
+    def insert(slot: MediaSlot) -> None:
         if slot.inserted or slot.image:
             bmc.eject_media(slot)
         bmc.insert_media(slot, f"{base.rstrip('/')}/m/{MEDIA_URL}/boot.iso")
 
-    def override() -> None:
-        mode = BootMode.uefi if spec.firmware == "uefi" else BootMode.legacy
-        bmc.set_boot_override(BootTarget.cd, enabled_for(seen.boot), mode if seen.boot.mode is not None else None)
+    def override(method: str) -> None:
+        set_override_to(bmc, seen.boot, method, spec.firmware, loader)
 
     def power() -> None:
         bmc.set_power(PowerAction.on if seen.power is PowerState.off else PowerAction.force_restart)
@@ -74,14 +91,22 @@ def rehearse(bmc: Bmc, spec: HostSpec, seen: Seen, slot: MediaSlot, base: str) -
         return tuple(bmc.rehearse(act))  # type: ignore[arg-type]
 
     clear = rehearsed(lambda: bmc.set_boot_override(BootTarget.none, BootEnabled.disabled, None))
-    out = rehearsed(lambda: bmc.eject_media(slot))
     continuous = not seen.boot.once_allowed
-    return Requests(
-        will={
-            "insert": rehearsed(insert),
-            "override": rehearsed(override),
-            "power": rehearsed(power),
-            "eject": (*out, *(clear if continuous else ())),
-        },
-        may={} if continuous else {"eject": clear},
-    )
+    will = {"power": rehearsed(power)}
+    may: dict[str, tuple[WriteRequest, ...]] = {}
+    for method, (_, step, end) in STEPS.items():
+        if method != VIRTUAL_MEDIA:
+            try:
+                will[step] = rehearsed(lambda method=method: override(method))
+            except BmcUnsupported:
+                continue  # it is not chosen then: see plan.method
+            out: tuple[WriteRequest, ...] = ()
+        elif slot is None:
+            continue
+        else:
+            will["insert"] = rehearsed(lambda slot=slot: insert(slot))
+            will[step] = rehearsed(lambda: override(VIRTUAL_MEDIA))
+            out = rehearsed(lambda slot=slot: bmc.eject_media(slot))
+        will[end] = (*out, *(clear if continuous else ()))
+        may |= {} if continuous else {end: clear}
+    return Requests(will=will, may=may)

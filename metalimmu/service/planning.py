@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from metalimmu import structs
+from metalimmu.desired.answers import with_answers
 from metalimmu.desired.hook_words import health_line, hook_line, secret_names, texts
 from metalimmu.desired.render import Filler, digest, render
 from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
 from metalimmu.lifecycle import Proof, State
+from metalimmu.plan import pair
 from metalimmu.plan.reimage import Memory, check_image, plan_reimage
 from metalimmu.plan.saved import HostPlan
-from metalimmu.plan.types import ImageFacts, Plan
-from metalimmu.service.config import controller
+from metalimmu.plan.types import ImageFacts, Plan, Word
+from metalimmu.service.config import ANSWERS, controller
+from metalimmu.service.kinds import kernel_arguments
 from metalimmu.service.looking import Look, look
+from metalimmu.service.methods import chosen
 
 if TYPE_CHECKING:
     from metalimmu.desired.types import HostSpec
     from metalimmu.service.site import OpenSite
     from metalimmu.store.protocol_plans import Memories
     from metalimmu.store.records import HostRecord
+    from metalimmu.wire.manifest import Bootable
 
 
 def plan_host(
-    site: OpenSite, host: str, *, image: str | None = None, verb: str = "reimage", force: bool = False
+    site: OpenSite,
+    host: str,
+    *,
+    image: str | None = None,
+    verb: str = "reimage",
+    force: bool = False,
+    method: str | None = None,
 ) -> Plan:
     """What `reimage` would do, and exactly that. Sends no write. Raises MetalimmuError of many kinds, each with a hint."""
-    return Planner(site).plan(host, image=image, verb=verb, force=force).plan
+    return Planner(site).plan(host, image=image, verb=verb, force=force, method=method).plan
 
 
 class Planner:
@@ -42,7 +53,7 @@ class Planner:
         self._site = site
         self._memories = memories
         self._facts: dict[str, ImageFacts] = {}
-        self._ramdisks: set[str] = set()
+        self._ramdisks: dict[str, bool] = {}  # flavour: can it be booted over the network?
         self._moves: dict[tuple[str, str | None], int] = {}
 
     @property
@@ -58,10 +69,13 @@ class Planner:
         verb: str = "reimage",
         force: bool = False,
         spec: HostSpec | None = None,
+        method: str | None = None,
     ) -> HostPlan:
-        """`spec`: this one, and not what the documents say now. Raises MetalimmuError of many kinds, each with a hint."""
+        """`spec`: this one, and not what the documents say now; `method`: this boot method and no other. Raises MetalimmuError of many kinds, each with a hint."""
         site = self._site
         spec = spec or site.spec(host)
+        if method:
+            spec = msgspec.structs.replace(spec, methods=() if method == "auto" else (method,))
         wanted = image or spec.image
         if wanted is None:
             raise UsageError(
@@ -69,15 +83,20 @@ class Planner:
                 hint="set `role:` in its document, or name one: --image NAME@VERSION",
             )
         facts = self._image(wanted)
+        if spec.kind == "switch":
+            return self._switch(spec, facts, verb=verb, force=force)
         check_image(spec, facts)
-        if spec.ramdisk not in self._ramdisks:
-            site.ramdisk(spec.ramdisk)
-            self._ramdisks.add(spec.ramdisk)
+        if facts.kind != "disk":
+            spec = self._booted(spec, facts)
+        elif spec.ramdisk not in self._ramdisks:
+            self._ramdisks[spec.ramdisk] = bool(site.ramdisk(spec.ramdisk).parts)
         # What does not render is found here, before a machine is touched.
         config = digest(render(spec, controller=controller(site.docs.site.urls.machines, "")))
         memory = _memory(site, host) if self._memories is None else remembered(self._memories, host)
         calls = planned_calls(spec, wanted, memory.image or "")
         seen = look(site, spec) if self._memories is None else self._remembered(spec)
+        netboots = self._ramdisks.get(spec.ramdisk, True)
+        choice = chosen(site.docs.site, spec, facts, seen, netboots=netboots)
         made = plan_reimage(
             spec,
             facts,
@@ -87,6 +106,7 @@ class Planner:
             transfer=self._transfer(facts, memory.digest),
             requests=seen.requests,
             slot=seen.slot,
+            choice=choice,
             calls=calls,
             force=force,
             now=time.time(),
@@ -101,6 +121,24 @@ class Planner:
             state=memory.state,
             quarantine=memory.quarantined,
         )
+
+    def _switch(self, spec: HostSpec, facts: ImageFacts, *, verb: str, force: bool) -> HostPlan:
+        """A switch is asked in any case: what its pair was yesterday says nothing."""
+        from metalimmu.service import switch_planning
+
+        render(spec, controller=controller(self._site.docs.site.urls.machines, ""))
+        memory = _memory(self._site, spec.name)
+        return switch_planning.plan(self._site, spec, facts, memory, verb=verb, force=force)
+
+    def _booted(self, spec: HostSpec, facts: ImageFacts) -> HostSpec:
+        """For an image that is booted: with the files that its installer asks for. What does not render is found here."""
+        if facts.kind == "iso":
+            return spec
+        spec = with_answers(spec, facts.answers)
+        boots = self._site.catalogue.get(facts.ref).manifest.boots
+        if boots is not None:
+            kernel_arguments(spec, boots, answers_at=ANSWERS)
+        return spec
 
     def _image(self, ref: str) -> ImageFacts:
         if ref not in self._facts:
@@ -151,6 +189,17 @@ def check_guards(plan: Plan, *, allow_protected: bool = False, reason: str | Non
         raise HostProtected(f"{plan.host} is protected")
 
 
+def check_seen(plan: Plan) -> None:
+    """What was seen, and forbids this plan of a switch: said before a run is made; the run looks again. Raises GuardRefused."""
+    if plan.spec.kind != "switch":
+        return
+    wrong = [f for f in plan.findings if f.setting.startswith(pair.FORBIDS) and f.word is not Word.match]
+    if wrong:
+        raise GuardRefused(
+            f"{plan.host} must not go now: {pair.text(wrong)}", hint="mend what is named, then try again"
+        )
+
+
 def rollback_image(site: OpenSite, host: str) -> str:
     """The image that the host had before. Raises NotFound, GuardRefused."""
     site.spec(host)
@@ -182,11 +231,22 @@ def image_facts(site: OpenSite, ref: str) -> ImageFacts:
         all_bytes=sum(_stored(site, c) for c in image.manifest.distinct()),
         build_id=image.manifest.build_id,
         revoked=image.revoked,
+        nos=image.manifest.nos,
+        **_bootable(image.manifest.boots),
     )
+
+
+def _bootable(boots: Bootable | None) -> dict[str, Any]:
+    if boots is None:
+        return {}
+    size = sum(p.length for p in boots.parts if p.name in ("kernel", "initrd"))
+    return {"answers": boots.answers, "from_media": boots.from_media, "boot_bytes": size}
 
 
 def bytes_to_move(site: OpenSite, facts: ImageFacts, previous: str | None) -> int:
     """Compressed bytes of the chunks that the disk does not hold at their place already, as far as we know."""
+    if facts.kind != "disk":
+        return facts.size  # as it is, by its media
     new = site.catalogue.get(facts.ref).manifest
     known = site.catalogue.by_digest(previous) if previous else None
     old = known.manifest.chunks if known else ()

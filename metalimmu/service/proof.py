@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from metalimmu.errors import StepFailed, UsageError
+from metalimmu.errors import NotFound, StepFailed, UsageError
 from metalimmu.lifecycle import Proof, State
 from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.plan.identity import same_serial
@@ -17,6 +17,7 @@ from metalimmu.service.runs import refuse_held, who
 if TYPE_CHECKING:
     from metalimmu.desired.types import HostSpec
     from metalimmu.service.site import OpenSite
+    from metalimmu.store.records import HostRecord
 
 _LOOK = 0.5  # seconds
 
@@ -34,6 +35,10 @@ def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None =
             f"no image is recorded on {host}: nothing was deployed, or a run failed after it had begun to write",
             hint=f"`metalimmu reimage {host}`",
         )
+    if spec.kind == "switch":
+        from metalimmu.service.switch_proof import prove_switch
+
+        return prove_switch(site, spec)
     if spec.proof.by == "none":
         raise UsageError(
             f"the role of {host} asks for no proof", hint="set `proof:` in the role: report, phone_home or ssh"
@@ -42,6 +47,11 @@ def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None =
         raise UsageError(
             f"the image of {host} phones home once, at its first boot, and cannot be asked again",
             hint="use `proof: {by: ssh}` in the role, or an image that metalimmu has built",
+        )
+    if spec.proof.by == "report" and _phoned_home(site, record):
+        raise UsageError(
+            f"{record.image} on {host} phoned home once, at its first boot, and cannot be asked again",
+            hint="use `proof: {by: ssh}` in the role, or have the system run a proof unit",
         )
     try:
         evidence = {
@@ -60,6 +70,15 @@ def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None =
     site.store.update_host(host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), **ended)
     site.store.add_event(host, "proven", f"{host} proved again that it runs {record.image}", data=evidence)
     return f"proven at {record.image}" + ("" if well else f"; {_healthy(site, spec)}")
+
+
+def _phoned_home(site: OpenSite, record: HostRecord) -> bool:
+    """Was it somebody's installer, or a live system without our proof unit, that reported?"""
+    try:
+        d = site.store.deployment(str(record.proof_evidence.get("run", "")))
+    except NotFound:
+        return False
+    return d.kind != "disk" and (d.system is None or not d.system.boot_id)
 
 
 def _healthy(site: OpenSite, spec: HostSpec) -> str:

@@ -184,5 +184,11 @@ def abandon(site: OpenSite, run: str, why: str) -> None:
             error=error,
             quarantine=Quarantine(reason=why, since=now, run=run),
         )
+    for switch in site.store.switches.of(record.host, limit=5):
+        if switch.run == run and switch.ended is None:
+            site.store.switches.update(run, armed=False, stop="the run has ended", ended=now)
+            site.store.update_host(
+                record.host, proof=Proof.unproven, error=error, quarantine=Quarantine(reason=why, since=now, run=run)
+            )
     site.store.add_event(record.host, "quarantine", f"run {run} was given up: {why}", run=run)
     site.store.release_lease(record.host, run)

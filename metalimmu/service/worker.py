@@ -31,6 +31,7 @@ from metalimmu.workflows.reimage import execute
 if TYPE_CHECKING:
     from metalimmu.engine.durable import Checkpoint
     from metalimmu.service.deploy import BootSide
+    from metalimmu.service.netboot import NetbootSide
     from metalimmu.service.site import OpenSite
 
 logger = log.get("worker")
@@ -54,6 +55,7 @@ class Worker:
         self._presence: presence.Presence | None = None
         self._engine: Engine | None = None
         self._boot: BootSide | None = None
+        self._netboot: NetbootSide | None = None
         self.failure: MetalimmuError | None = None
         self.resumed: list[str] = []  # runs of dead workers that this one goes on with
         self.elected = False  # became the site's worker, if only to end while it was starting
@@ -103,6 +105,9 @@ class Worker:
         if not self._runs:
             return
         presence.check(site)
+        self._netboot = boot.netboot_side()
+        if self._netboot is not None:
+            self._netboot.start()
         engine = Engine(site.state / "engine.sqlite", self._execute)
         tools = Tools(
             store=site.store,
@@ -117,6 +122,7 @@ class Worker:
             worker=engine.executor,
             pace=self._pace,
             guard=self._guards.of_run,
+            switches=boot.switches,
         )
         self._tools = tools
         engine.launch()
@@ -228,6 +234,9 @@ class Worker:
         if self._engine is not None:
             self._engine.stop()
             self._engine = None
+        if self._netboot is not None:
+            self._netboot.stop()
+            self._netboot = None
         if self._boot is not None:
             self._boot.stop()
             self._boot = None

@@ -354,3 +354,65 @@ def m070_config(db: Any) -> None:
         db["deployments"].add_column(column, str, not_null_default="")
     for column, kind in (("config_at", float), ("config_seen_at", float), ("push", str), ("queued", float)):
         db["deployments"].add_column(column, kind)
+
+
+@migrations()
+def m080_netboot(db: Any) -> None:
+    """Boots from the network: how a deployment's machine is started, and machines that ask and are nobody's."""
+    db["deployments"].add_column("method", str, not_null_default="virtual-media")
+    db["deployments"].add_column("offered", float)
+    db["deployments"].add_column("asked", int, not_null_default=0)
+    db["deployments"].add_column("asked_at", float)
+    db["discovered"].create(
+        {
+            "mac": str,
+            "uuid": str,
+            "serial": str,
+            "vendor": str,
+            "product": str,
+            "firmware": str,
+            "architecture": str,
+            "via": str,
+            "address": str,
+            "why": str,
+            "first_seen": float,
+            "last_seen": float,
+            "times": int,
+        },
+        pk="mac",
+    )
+    db["discovered"].create_index(["last_seen"])
+
+
+@migrations()
+def m085_salvages(db: Any) -> None:
+    """Archives with files of old systems; see salvage_records.SalvageRecord."""
+    db["salvages"].create(
+        {"host": str, "run": str, "name": str, "image": str, "bytes": int, "sha256": str, "at": float},
+        pk=("run", "name"),
+    )
+    db["salvages"].create_index(["host", "at"])
+
+
+@migrations()
+def m088_kinds(db: Any) -> None:
+    """Deployments that are booted and not written: installers, live systems, ISOs; see records.DeploymentRecord."""
+    db["deployments"].add_column("kind", str, not_null_default="disk")
+    db["deployments"].add_column("answers_hash", str, not_null_default="")
+    db["deployments"].add_column("fetched", str, not_null_default="{}")
+    db["deployments"].add_column("fetches", int, not_null_default=0)
+    db["deployments"].add_column("finished", float)
+    db["deployments"].create_index(["answers_hash"])
+
+
+@migrations()
+def m090_switches(db: Any) -> None:
+    """Deployments of switches; see switch_records.SwitchRecord."""
+    text = ("id", "run", "host", "secret_hash", "method", "image", "digest", "serial", "base_mac", "mgmt_mac", "platform")
+    texts = (*text, "config", "config_digest", "before", "asked_from", "refused", "reported", "slot", "intent", "stop")
+    numbers = ("size", "fence", "installs", "armed", "asked", "bytes", "delivered", "failures")
+    times = ("asked_at", "delivered_at", "refused_at", "ztp_at", "config_at", "reported_at", "intent_at", "created", "ended")
+    columns = {**dict.fromkeys(texts, str), **dict.fromkeys(numbers, int), **dict.fromkeys(times, float)}
+    db["switch_deployments"].create(columns, pk="id")
+    db["switch_deployments"].create_index(["secret_hash"], unique=True)
+    db["switch_deployments"].create_index(["host", "created"])

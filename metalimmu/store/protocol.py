@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 from metalimmu.store.facts import FactStore
+from metalimmu.store.netboot_records import NetbootStore
 from metalimmu.store.protocol_plans import PlanStore
 from metalimmu.store.protocol_rollouts import Guarding, RolloutStore
 from metalimmu.store.protocol_triggers import TriggerStore
@@ -27,10 +28,12 @@ from metalimmu.store.records import (
     WorkerRecord,
 )
 from metalimmu.store.rollout_records import Place
+from metalimmu.store.salvages import SalvageStore
 from metalimmu.store.scan_protocol import ScanStore
+from metalimmu.store.switch_protocol import Switches
 from metalimmu.wire.messages import Progress
 
-Secret = Literal["agent", "proof", "media", "chunk"]
+Secret = Literal["agent", "proof", "media", "chunk", "answers"]
 
 
 class Beat(Protocol):
@@ -56,7 +59,7 @@ class Beat(Protocol):
     def log(self) -> tuple[str, ...]: ...
 
 
-class Store(ScanStore, FactStore, Protocol):
+class Store(ScanStore, FactStore, NetbootStore, SalvageStore, Protocol):
     @property
     def triggers(self) -> TriggerStore:
         """Schedules, alerts and their outbox."""
@@ -65,6 +68,11 @@ class Store(ScanStore, FactStore, Protocol):
     @property
     def rollouts(self) -> RolloutStore:
         """Runs over many hosts, and freezes."""
+        ...
+
+    @property
+    def switches(self) -> Switches:
+        """Deployments of switches."""
         ...
 
     @property

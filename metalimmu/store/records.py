@@ -180,6 +180,15 @@ class DeploymentRecord(Record, frozen=True, kw_only=True):
     ended: float | None = None
     queued: float | None = None  # since when its agent waits for its turn to write
     superseded: int | None = None  # a fence above ours that the machine has seen: another controller has it
+    kind: str = "disk"  # of its image: disk | installer | live | iso
+    answers_hash: str = ""  # of the address where an installer finds its files
+    fetched: dict[str, float] = {}  # what the installer has asked for, and when first: preseed.cfg, begin, ...
+    fetches: int = 0  # how often an installer began: it asked for its answers anew
+    finished: float | None = None  # when the installer said that it has installed
+    method: str = "virtual-media"  # how its machine is started: virtual-media | uefi-http | pxe
+    offered: float | None = None  # since when its machine is served a boot from the network; None: it is not, now
+    asked: int = 0  # how often its machine has asked what to boot
+    asked_at: float | None = None
 
     @property
     def digest(self) -> str:

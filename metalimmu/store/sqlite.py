@@ -15,6 +15,7 @@ from metalimmu.store import changes, leases, rollouts
 from metalimmu.store.database import BUSY, Database
 from metalimmu.store.facts import SqliteFacts
 from metalimmu.store.interned import Words
+from metalimmu.store.netboot import SqliteNetboot
 from metalimmu.store.plans import SqlitePlans
 from metalimmu.store.protocol import Beat, Secret
 from metalimmu.store.protocol_rollouts import Guarding
@@ -33,7 +34,9 @@ from metalimmu.store.records import (
 )
 from metalimmu.store.rollout_records import Place
 from metalimmu.store.rows import R, Rows
+from metalimmu.store.salvages import SqliteSalvages
 from metalimmu.store.scan_reads import SqliteScanReads
+from metalimmu.store.switches import SqliteSwitches
 from metalimmu.store.triggers import SqliteTriggers
 
 HOSTS = Rows(HostRecord, "hosts", ("name",))
@@ -50,10 +53,11 @@ _SECRET_COLUMN: dict[Secret, str] = {
     "proof": "proof_hash",
     "media": "media_hash",
     "chunk": "chunk_hash",
+    "answers": "answers_hash",
 }
 
 
-class SqliteStore(SqliteScanReads, SqliteFacts):
+class SqliteStore(SqliteScanReads, SqliteFacts, SqliteNetboot, SqliteSalvages):
     """Opens or makes the file and brings its tables up to date. Raises StoreError."""
 
     def __init__(self, path: Path, *, busy: float = BUSY, clock: Callable[[], float] = time.time) -> None:
@@ -68,6 +72,7 @@ class SqliteStore(SqliteScanReads, SqliteFacts):
         self.triggers = SqliteTriggers(self._db, clock)
         self.rollouts = rollouts.SqliteRollouts(self._db, clock)
         self.plans = SqlitePlans(self._db)
+        self.switches = SqliteSwitches(self._db)
 
     def close(self) -> None:
         self._db.close()

@@ -49,12 +49,27 @@ def pack(entries: Iterable[Entry]) -> bytes:
     return b"".join(parts)
 
 
+def around(path: str, size: int, mode: int = 0o644) -> tuple[bytes, bytes]:
+    """What stands before and after the `size` bytes of one file, so that they need not be read to be sent in an archive.
+
+    Raises ValueError for a file that the form cannot hold.
+    """
+    if size >= 1 << 32:
+        raise ValueError(f"{path} has {size} bytes; a newc archive holds files below 4 GiB")
+    name = path.encode() + b"\0"
+    head = _padded(_header(Entry(path, stat.S_IFREG | mode), 1, size, len(name)) + name)
+    return head, b"\0" * (-size % ALIGN) + _record(Entry(TRAILER, 0), 0)
+
+
 def _record(entry: Entry, inode: int) -> bytes:
     name = entry.path.encode() + b"\0"
+    return _padded(_header(entry, inode, len(entry.data), len(name)) + name) + _padded(entry.data)
+
+
+def _header(entry: Entry, inode: int, size: int, name: int) -> bytes:
     links = 2 if stat.S_ISDIR(entry.mode) else 1
-    fields = (inode, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.device, len(name), 0)
-    header = b"070701" + b"".join(b"%08X" % value for value in fields)
-    return _padded(header + name) + _padded(entry.data)
+    fields = (inode, entry.mode, 0, 0, links, 0, size, 0, 0, *entry.device, name, 0)
+    return b"070701" + b"".join(b"%08X" % value for value in fields)
 
 
 def _padded(data: bytes) -> bytes:

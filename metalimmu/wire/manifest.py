@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from metalimmu.wire import codec
 from metalimmu.wire.codec import WireError
@@ -13,6 +13,9 @@ from metalimmu.wire.codec import WireError
 CHUNK = 1 << 20  # bytes; the last chunk of an image may be shorter
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_LATER: dict[str, object] = {"nos": None, "boots": None}  # fields of Manifest that are not written while they are this
+
+_TO_MEMORY = {"toram", "copytoram", "rd.live.ram", "rd.live.ram=1"}  # live-boot and casper, archiso, dracut
 
 
 def read_back_digest(chunks: Iterable[str | None]) -> str:
@@ -33,6 +36,49 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class Nos:
+    """Of kind `nos`: what a switch must be, and what it says of itself when it runs this image."""
+
+    nos: str  # sonic | cumulus | lab: which commands it understands
+    version: str  # as the NOS says it
+    sha256: str  # of the installer's bytes, hex
+    platforms: tuple[str, ...]  # globs over ONIE's platform names
+    min_ram: int = 0  # bytes; ONIE keeps installer and unpacked image in memory
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file inside of the image."""
+
+    name: str  # kernel | initrd | squashfs | slot.cfg | slot.cpio; of ESXi boot.cfg: the empty room in such a file
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Bootable:
+    """Of kinds `installer` and `live`: the image is a bootable ISO, and these are what it boots.
+
+    The two slots are empty: what one deployment brings is spliced in while they are served.
+    """
+
+    parts: tuple[Part, ...]
+    label: str  # of the ISO
+    arguments: str = ""  # kernel command line; a Jinja2 template
+    answers: str = ""  # what the installer asks for: preseed | kickstart | autoinstall | esxi; empty: nothing
+
+    def part(self, name: str) -> Part | None:
+        return next((p for p in self.parts if p.name == name), None)
+
+    @property
+    def from_media(self) -> bool:
+        """Does what was booted go on reading the media? A squashfs that is not copied to memory is read all the time."""
+        if self.answers == "esxi":
+            return True
+        return self.part("squashfs") is not None and not _TO_MEMORY & set(self.arguments.split())
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One image's content.
 
@@ -40,7 +86,7 @@ class Manifest:
     Each chunk is stored and sent as one zstd frame (RFC 8878), named by the SHA-256 of what it unpacks to.
     """
 
-    kind: str  # disk | live | installer | nos | firmware
+    kind: str  # disk | live | installer | iso | nos | firmware
     architecture: str  # x86_64 | aarch64
     size: int  # bytes
     chunks: tuple[str | None, ...]
@@ -52,9 +98,13 @@ class Manifest:
     efi_loader: str = "\\EFI\\BOOT\\BOOTX64.EFI"
     build_id: str = ""
     version: int = 1  # of this format
+    nos: Nos | None = None
+    boots: Bootable | None = None
 
     def encode(self) -> bytes:
-        return codec.encode(self)
+        """A field that came after the first release is left out where it says nothing: digests stay what they were."""
+        said = {f.name: getattr(self, f.name) for f in fields(self)}
+        return codec.encode({k: v for k, v in said.items() if k not in _LATER or v != _LATER[k]})
 
     @property
     def digest(self) -> str:
@@ -87,12 +137,13 @@ class Manifest:
             raise WireError(f"manifest version {m.version}: this program reads version 1")
         if m.size <= 0 or len(m.chunks) != -(-m.size // CHUNK):
             raise WireError(f"manifest: {len(m.chunks)} chunks cannot make {m.size} bytes")
-        if m.sector_size not in (512, 4096) or m.size % m.sector_size:
+        if m.sector_size not in (512, 4096) or (m.kind == "disk" and m.size % m.sector_size):
             raise WireError(f"manifest: size {m.size} is not whole sectors of {m.sector_size}")
         bad = next((c for c in m.chunks if c is not None and not _SHA256.match(c)), None)
         if bad is not None:
             raise WireError(f"manifest: {bad[:80]!r} is no SHA-256")
-        for e in (*m.config_extents, *((m.seed,) if m.seed else ())):
+        parts = m.boots.parts if m.boots else ()
+        for e in (*m.config_extents, *((m.seed,) if m.seed else ()), *parts):
             if e.offset < 0 or e.length <= 0 or e.offset + e.length > m.size:
                 raise WireError(f"manifest: extent {e.offset}+{e.length} lies outside of the image")
         return m

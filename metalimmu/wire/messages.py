@@ -10,6 +10,8 @@ POST /v1/check-in                     CheckIn                                  A
 GET  /v1/manifest/{sha256}            -                                        manifest, its digest checked by the agent
 GET  {chunk_base}/{sha256}            -                                        one zstd frame
 GET  /v1/config                       -                                        RunTimeConfig
+POST /v1/salvage/{name}               -                                        Orders | Refusal: may it come?
+PUT  /v1/salvage/{name}               a tar, zstd, as long as it comes         Orders | Refusal
 POST /v1/progress                     Progress                                 Orders
 POST /v1/report                       Report                                   Orders
 POST /v1/failure                      Failure                                  Orders
@@ -94,6 +96,7 @@ class CheckIn:
     disks: tuple[Disk, ...] = ()
     fence: int = 0  # the newest fence this agent has seen
     protocol: int = PROTOCOL
+    can: tuple[str, ...] = ()  # of DISK_WORK: an older agent would not obey what it does not know
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,46 @@ class RootDisk:
     max_size: int | None = None
     rotational: bool | None = None
     by_path: str | None = None
+
+
+DISK_WORK = ("keep", "mirror", "erase", "salvage", "burn-in")
+"""What an agent must be able to do for an assignment that asks for it, see `asked`."""
+
+
+@dataclass(frozen=True)
+class Erase:
+    """All of a disk, not only what the image covers."""
+
+    disk: RootDisk | None = None  # None: the root disk, and its mirror; hints else, which must fit exactly one
+    how: str = "auto"  # auto | nvme-format | nvme-sanitize | ata | zero | overwrite
+    when: str = "before"  # before the image is written, or after it was read back (never the root disk)
+
+
+@dataclass(frozen=True)
+class Salvage:
+    """Files of the old system, copied to the controller before anything is written."""
+
+    paths: tuple[str, ...]  # absolute; * and ? within a name
+    limit: int  # bytes of file content
+    required: bool = False  # when it cannot be done, nothing is written
+
+
+@dataclass(frozen=True)
+class BurnIn:
+    """Seconds per test, 0: not done. A threshold of 0 is none; rates are bytes per second."""
+
+    cpu: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+    network: float = 0.0
+    min_cpu: float = 0.0  # SHA-256 of one CPU
+    min_memory: float = 0.0  # copying
+    min_disk: float = 0.0  # sequential reads of the root disk
+    min_network: float = 0.0  # chunks from the controller
+    min_bytes: int = 0  # of memory
+    min_cpus: int = 0
+    max_corrected: int = 0  # memory errors that ECC corrected meanwhile
+    max_nic_errors: int = 0
 
 
 @dataclass(frozen=True)
@@ -130,6 +173,19 @@ class Assignment:
     efi_label: str = ""  # description of our boot entry
     own_efi_entries: tuple[str, ...] = ()  # descriptions of entries recorded as ours
     parallel: int = 4  # connections for chunks
+    keep: tuple[RootDisk, ...] = ()  # disks that fit any of these are never written
+    mirrored: bool = False  # the root is a RAID 1 of two disks
+    mirror: RootDisk | None = None  # hints for the second one; None: those of root_disk fit two
+    erase: tuple[Erase, ...] = ()
+    salvage: Salvage | None = None
+    burn_in: BurnIn | None = None
+    begun: str = ""  # how far an earlier boot of this deployment came: erase | write; what was on the disks is gone
+
+
+def asked(a: Assignment) -> tuple[str, ...]:
+    """The words of DISK_WORK that this assignment needs."""
+    needs = (bool(a.keep), a.mirrored, bool(a.erase), a.salvage is not None, a.burn_in is not None)
+    return tuple(word for word, needed in zip(DISK_WORK, needs, strict=True) if needed)
 
 
 @dataclass(frozen=True)
@@ -148,7 +204,7 @@ class RunTimeConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    phase: str  # identify | zero | write | read-back | config | wait
+    phase: str  # identify | burn-in | salvage | erase | zero | write | read-back | config | erase-after | wait
     done: int = 0  # bytes of the phase
     total: int = 0
     fetched_bytes: int = 0  # compressed, over the network
@@ -187,6 +243,11 @@ class Report:
     fence: int = 0
     notes: tuple[str, ...] = ()  # what the operator should know: signatures wiped, NVRAM full, no O_DIRECT
     changed: tuple[str, ...] = ()  # "offset+length what": bytes of the disk that are ours and not the image's
+    mirror: Disk | None = None  # the second half of the root: read back as the first
+    kept: tuple[str, ...] = ()  # paths of disks that were not to be written
+    erased: tuple[str, ...] = ()  # "/dev/sdb: how, what was checked"
+    salvaged: tuple[str, ...] = ()  # a line per file system
+    burn_in: dict[str, float] = field(default_factory=dict)  # what was measured
 
 
 @dataclass(frozen=True)
@@ -197,6 +258,7 @@ class Failure:
     evidence: dict[str, str] = field(default_factory=dict)
     disks: tuple[Disk, ...] = ()
     boot_id: str = ""
+    phase: str = ""  # as of Progress: where it was
 
 
 @dataclass(frozen=True)
@@ -223,6 +285,7 @@ class SystemReport:
     )
     config_failed: int = 0  # serial of the config that it could not apply
     config_why: str = ""
+    arrays: str = ""  # its md arrays that run: "md127 raid1 2/2, ..."
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from metalimmu.errors import BmcError, BmcRefused, IdentityMismatch, ImageCorrupt, StepFailed, by_code
+from metalimmu.errors import BmcError, IdentityMismatch, ImageCorrupt, StepFailed, by_code
 from metalimmu.lifecycle import Proof, State, move
-from metalimmu.observed.types import BootEnabled, BootMode, BootOverride, BootTarget, PowerAction, PowerState
+from metalimmu.observed.types import PowerAction, PowerState
+from metalimmu.plan import kinds
 from metalimmu.plan.identity import same_serial, same_uuid
+from metalimmu.workflows import ways
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
@@ -59,6 +61,9 @@ class Prepare(Step):
     def act(self, c: Context) -> None:
         record = c.tools.store.host(c.host)
         c.tools.store.update_host(c.host, state=move(record.state, State.deploying))
+        for old in c.tools.store.deployments(host=c.host, live=True):
+            if old.kind == "live":  # its media were served for as long as it ran
+                c.tools.store.update_deployment(old.id, ended=c.tools.clock.now())
         c.tools.deployments.create(c.run, c.plan, c.fence)  # last: it is what `observe` looks for
         c.event(
             "deploying", f"deployment of {c.plan.image.ref} begins", image=c.plan.image.ref, digest=c.plan.image.digest
@@ -72,28 +77,36 @@ class Insert(Step):
     def observe(self, c: Context) -> Evidence | None:
         if _booted(c):
             return {"summary": "the machine has booted the media already"}
-        slot = c.slot()
-        if not _ours(c, slot.image) or slot.inserted is False:
+        if not ways.offered(c):
             return None
+        slot = c.slot()
         return {"summary": f"in {slot.id}", "slot": slot.uri}
 
     def act(self, c: Context) -> None:
         if not c.sent():  # hooks may have taken their time; from here on a machine is brought to its end
             c.guard("begin")
-        slot = c.slot()
-        if slot.inserted or slot.image:
-            c.bmc.eject_media(slot)
-        try:
-            c.bmc.insert_media(slot, media_url(c))
-        except BmcRefused:
-            if not _ours(c, c.slot().image):  # else a request that was on its way when a controller died came late
-                raise
+        ways.offer(c)
 
     def undo(self, c: Context) -> None:
-        eject(c)
+        ways.take_back(c)
 
     def hint(self) -> str:
         return "the BMC took the request and inserted nothing: look at its log; is `urls.bmc` an address that it can reach?"
+
+
+class Offer(Insert):
+    """The same over the network: from now on a boot loader that says it is this machine gets our boot, until `withdraw`."""
+
+    name = "offer"
+
+    def observe(self, c: Context) -> Evidence | None:
+        if _booted(c):
+            return {"summary": "the machine has booted from the network already"}
+        if not ways.offered(c):
+            return None
+        who = c.deployed().assignment
+        named = ", ".join(x for x in (who.serial, who.uuid, *who.nics) if x)
+        return {"summary": f"to {named}", "nics": list(who.nics), "serial": who.serial, "uuid": who.uuid}
 
 
 class Override(Step):
@@ -106,20 +119,16 @@ class Override(Step):
         if c.deployed().intent and not c.notes.get("override"):
             return {"summary": "set; the machine was started"}
         now = c.bmc.boot_override()
-        wanted = enabled_for(now)
-        if now.effective != BootTarget.cd or now.enabled is not wanted:
-            return None
-        mode = mode_for(c)
-        if now.mode is not None and now.mode is not mode:
+        if not ways.override_is_set(c, now):
             return None
         return {"summary": f"{now.target} {now.enabled} {now.mode or ''}".strip()}
 
     def act(self, c: Context) -> None:
         c.notes["override"] = True
-        set_override(c)
+        ways.set_override(c)
 
     def undo(self, c: Context) -> None:
-        clear_override(c)
+        ways.clear_override(c)
 
     def explain(self, c: Context) -> str:
         now = c.bmc.boot_override()
@@ -127,6 +136,14 @@ class Override(Step):
 
     def hint(self) -> str:
         return "set the override in the BMC's own page and see whether it stays; some need a BMC reset"
+
+
+class HttpBoot(Override):
+    name = "http-boot"
+
+
+class Pxe(Override):
+    name = "pxe"
 
 
 class PowerUp(Step):
@@ -146,7 +163,7 @@ class PowerUp(Step):
         state = c.bmc.power_state()
         if state is not PowerState.on:
             return None
-        if d.intent == ASKING and c.bmc.boot_override().effective == BootTarget.cd:
+        if d.intent == ASKING and c.bmc.boot_override().effective == ways.target(c):
             return None  # a one-time override that is still there was not used yet
         return {"summary": d.intent, "power": state}
 
@@ -197,6 +214,9 @@ class CheckIn(Step):
 
     def explain(self, c: Context) -> str:
         d = c.deployed()
+        if ways.by_network(c):
+            asked = f"asked {d.asked} times what to boot" if d.asked else "never asked what to boot"
+            return f"the machine {asked}, fetched {d.media_bytes} bytes, and nothing checked in"
         if d.media_bytes == 0:
             return "the BMC accepted the media and not one byte of it was read"
         return f"{d.media_bytes} bytes of the media were read, and nothing checked in"
@@ -208,51 +228,10 @@ class CheckIn(Step):
         )
 
 
-def media_url(c: Context) -> str:
-    return c.tools.media.media_url(c.run)
-
-
-def _ours(c: Context, image: str | None) -> bool:
-    return bool(image) and c.tools.media.is_media_of(c.run, str(image))
-
-
 def _booted(c: Context) -> bool:
     """From the media; or, while our memory was lost, even from its disk."""
     d = c.deployment()
-    return d is not None and (d.check_in is not None or c.outlived(d))
-
-
-def enabled_for(now: BootOverride) -> BootEnabled:
-    """Once where the BMC has it; else Continuous, cleared before the machine boots its disk."""
-    return BootEnabled.once if now.once_allowed else BootEnabled.continuous
-
-
-def mode_for(c: Context) -> BootMode:
-    return BootMode.uefi if c.spec.firmware == "uefi" else BootMode.legacy
-
-
-def set_override(c: Context) -> None:
-    now = c.bmc.boot_override()
-    c.bmc.set_boot_override(BootTarget.cd, enabled_for(now), mode_for(c) if now.mode is not None else None)
-
-
-def clear_override(c: Context) -> None:
-    if c.bmc.boot_override().effective != BootTarget.none:
-        c.bmc.set_boot_override(BootTarget.none, BootEnabled.disabled, None)
-
-
-def eject(c: Context) -> None:
-    """Only what is ours, or may be: somebody else's media is not our business after a failure."""
-    if c.deployment() is not None and not media_is_out(c):
-        c.bmc.eject_media(c.slot())
-
-
-def media_is_out(c: Context) -> bool:
-    """Empty, or another's. Inserted without saying what is not out: it may well be ours."""
-    slot = c.slot()
-    return (
-        slot.inserted is False or (bool(slot.image) and not _ours(c, slot.image)) or not (slot.inserted or slot.image)
-    )
+    return d is not None and (d.check_in is not None or bool(d.fetched) or c.outlived(d))
 
 
 def restart(c: Context) -> None:
@@ -268,10 +247,10 @@ def restart(c: Context) -> None:
 
 def tend_boot(c: Context, *, share: float) -> None:
     """Media, override and power can be lost while the machine is in POST: look, and start it anew at most twice."""
-    limit = c.plan.step("check-in").limit
+    limit = kinds.first_sign(c.plan).limit
     quiet = c.quiet()
     off = c.bmc.power_state() is PowerState.off
-    lost = media_is_out(c)
+    lost = ways.is_out(c)
     if not off and not lost and quiet < share * limit:
         return
     if off and quiet < 15 * c.tools.pace:
@@ -281,14 +260,15 @@ def tend_boot(c: Context, *, share: float) -> None:
         return
     c.notes["restarts"] = tries + 1
     why = "media lost" if lost else "power off" if off else "silent"
-    c.event("boot-again", f"{c.host} did not come up ({why}): inserting, overriding and starting again")
-    slot = c.slot()
+    c.event("boot-again", f"{c.host} did not come up ({why}): {_again(c)}, overriding and starting again")
     if lost:
-        if slot.inserted or slot.image:
-            c.bmc.eject_media(slot)
-        c.bmc.insert_media(slot, media_url(c))
-    set_override(c)
+        ways.offer(c)
+    ways.set_override(c)
     restart(c)
+
+
+def _again(c: Context) -> str:
+    return "offering" if ways.by_network(c) else "inserting"
 
 
 def raise_failure(c: Context) -> None:

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from metalimmu import log
 from metalimmu.engine.durable import Interrupted
-from metalimmu.errors import BmcError, MetalimmuError, NotFound
+from metalimmu.errors import BmcError, BmcUnsupported, MetalimmuError, NotFound
 
 if TYPE_CHECKING:
     from metalimmu.bmc.ports import Bmc
     from metalimmu.desired.types import HostSpec
+    from metalimmu.nos.ports import Nos
     from metalimmu.observed.types import MediaSlot, WriteRequest
     from metalimmu.plan.types import Plan
     from metalimmu.store.facts import Restored
     from metalimmu.store.protocol import Store
     from metalimmu.store.records import DeploymentRecord, RunRecord
+    from metalimmu.store.switch_records import SwitchRecord
     from metalimmu.workflows.calls import Calls
+    from metalimmu.workflows.switch_tools import SwitchTools
 
 logger = log.get("workflows")
 
@@ -53,6 +56,10 @@ class Media(Protocol):
 
     def media_url(self, deployment: str) -> str:
         """Where the BMC finds this deployment's boot media."""
+        ...
+
+    def loader_url(self) -> str:
+        """Where firmware finds a boot loader for UEFI HTTP boot; empty: machines cannot reach us in the clear."""
         ...
 
     def is_media_of(self, deployment: str, image: str) -> bool:
@@ -118,6 +125,7 @@ class Tools:
     worker: str
     pace: float = 1.0  # scales pauses between looks at a BMC; tests and the lab look more often
     guard: Guarded = unguarded
+    switches: SwitchTools | None = None
 
 
 @dataclass
@@ -128,6 +136,7 @@ class Context:
     tools: Tools
     since: float  # when this execution began: silence before that may have been ours, not the machine's
     _bmc: Bmc | None = None
+    _nos: Nos | None = None
     _sent: list[WriteRequest] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)  # evidence that a step gathers while it works
     restored: Restored | None = None  # the controller's loss that this run outlived: see aftermath
@@ -147,7 +156,40 @@ class Context:
             self._bmc = self.tools.connect(self.spec, before_write=self.check_fence)
         return self._bmc
 
+    @property
+    def switches(self) -> SwitchTools:
+        if self.tools.switches is None:
+            raise BmcUnsupported("this worker serves no switches")
+        return self.tools.switches
+
+    @property
+    def nos(self) -> Nos:
+        """The switch's NOS, over SSH; its host key is the one that is right at this point of the run."""
+        if self._nos is None:
+            self._nos = self.switches.connect(self.spec, run=self.run, before_write=self.check_fence, check=self._alive)
+        return self._nos
+
+    def switch(self) -> SwitchRecord | None:
+        """A run of a switch has one deployment, under its own id."""
+        if self.spec.kind != "switch":
+            return None
+        try:
+            return self.tools.store.switches.get(self.run)
+        except NotFound:
+            return None
+
+    def _alive(self) -> None:
+        """While a command runs on a switch. A clean-up after a cancellation runs commands too: only a stop ends those."""
+        if self.tools.stop.is_set():
+            raise Interrupted
+
+    def drop_nos(self) -> None:
+        if self._nos is not None:
+            self._sent += self._nos.sent()
+            self._nos = None
+
     def drop_bmc(self) -> None:
+        self.drop_nos()
         if self._bmc is not None:
             self._sent += self._bmc.sent()
             self._bmc.close()
@@ -155,7 +197,8 @@ class Context:
 
     def sent(self) -> list[WriteRequest]:
         """Writes that this process sent for this run so far."""
-        return [*self._sent, *(self._bmc.sent() if self._bmc else [])]
+        open_ = [driver.sent() for driver in (self._bmc, self._nos) if driver is not None]
+        return [*self._sent, *(request for each in open_ for request in each)]
 
     def slot(self) -> MediaSlot:
         """The plan's slot as it is now. Raises BmcError."""

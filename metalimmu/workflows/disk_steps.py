@@ -8,15 +8,18 @@ from typing import Any
 from metalimmu.errors import ReadBackDiffers, StepTimeout
 from metalimmu.lifecycle import Proof, State, move
 from metalimmu.observed.types import BootTarget, PowerState
+from metalimmu.plan import kinds
+from metalimmu.store.records import HostRecord
 from metalimmu.wire.messages import Report, SystemReport
-from metalimmu.workflows.boot_steps import LOST, clear_override, eject, media_is_out, raise_failure, tend_boot
+from metalimmu.workflows import ways
+from metalimmu.workflows.boot_steps import LOST, raise_failure, tend_boot
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
 _ASKING = 60.0  # seconds: agents that wait ask every ten
 
 
-class _OnDisk(Step):
+class OnDisk(Step):
     """What the agent does, when it is its turn."""
 
     def held(self, c: Context) -> bool:
@@ -26,7 +29,7 @@ class _OnDisk(Step):
         _watch(c)
 
 
-class Write(_OnDisk):
+class Write(OnDisk):
     """The agent works; we watch that it does, and start the machine again where it fell silent."""
 
     name = "write"
@@ -38,7 +41,7 @@ class Write(_OnDisk):
         phase = d.progress.phase if d.progress else ""
         if c.outlived(d):
             return {"summary": LOST}
-        if d.report is None and phase not in ("read-back", "config", "wait"):
+        if d.report is None and phase not in ("read-back", "config", "erase-after", "wait"):
             return None
         return {"summary": f"{d.chunk_bytes / 1e6:.1f} MB fetched", "bytes": d.chunk_bytes}
 
@@ -46,7 +49,7 @@ class Write(_OnDisk):
         return "look at the machine's console and its disk"
 
 
-class Verify(_OnDisk):
+class Verify(OnDisk):
     name = "verify"
     wakes = True
 
@@ -62,7 +65,7 @@ class Verify(_OnDisk):
         return {"summary": _written(d.report), "report": asdict(d.report)}
 
 
-class Configure(_OnDisk):
+class Configure(OnDisk):
     name = "config"
     wakes = True
 
@@ -89,16 +92,23 @@ class Eject(Step):
     again = 0.3
 
     def observe(self, c: Context) -> Evidence | None:
-        if not media_is_out(c) or c.bmc.boot_override().effective != BootTarget.none:
+        if not ways.is_out(c) or c.bmc.boot_override().effective != BootTarget.none:
             return None
-        return {"summary": "media out, override cleared"}
+        out = "offer withdrawn" if ways.by_network(c) else "media out"
+        return {"summary": f"{out}, override cleared"}
 
     def act(self, c: Context) -> None:
-        eject(c)
-        clear_override(c)
+        ways.take_back(c)
+        ways.clear_override(c)
 
     def undo(self, c: Context) -> None:
         self.act(c)
+
+
+class Withdraw(Eject):
+    """The same after a boot from the network: whoever asks from now on boots its disk."""
+
+    name = "withdraw"
 
 
 class Go(Step):
@@ -109,18 +119,17 @@ class Go(Step):
         d = c.deployed()
         if d.went is None and not d.system_ok:
             return None
-        return {"summary": "the agent reboots into the disk"}
+        who = "agent" if c.plan.image.kind == "disk" else "installer"
+        return {"summary": f"the {who} restarts into the disk"}
 
     def act(self, c: Context) -> None:
         c.tools.store.update_deployment(c.run, go=True)
 
     def explain(self, c: Context) -> str:
-        return f"the agent was last heard {c.tools.clock.now() - (c.deployed().last_seen or 0):.0f} s ago"
+        return f"the machine was last heard {c.tools.clock.now() - (c.deployed().last_seen or 0):.0f} s ago"
 
     def hint(self) -> str:
-        return (
-            "all is written and verified, and the agent does not answer: look at its console and network, then reimage"
-        )
+        return "all is written, and the machine does not ask on: look at its console and network, then reimage"
 
 
 class SystemReports(Step):
@@ -130,6 +139,8 @@ class SystemReports(Step):
     wakes = True
 
     def observe(self, c: Context) -> Evidence | None:
+        if c.plan.image.kind != "disk":
+            raise_failure(c)
         if c.spec.proof.by == "ssh":
             return _by_ssh(c)
         d = c.deployed()
@@ -153,7 +164,8 @@ class Prove(Step):
     name = "prove"
 
     def observe(self, c: Context) -> Evidence | None:
-        if not media_is_out(c) or c.bmc.boot_override().effective != BootTarget.none:
+        stays = kinds.stays(c.plan.image)
+        if not (stays or ways.is_out(c)) or c.bmc.boot_override().effective != BootTarget.none:
             return None
         evidence = _evidence(c)
         proven = c.spec.proof.by != "none"
@@ -165,7 +177,7 @@ class Prove(Step):
             proof=Proof.proven if proven else Proof.unproven,
             proof_evidence=evidence,
             proven_at=c.tools.clock.now() if proven else None,
-            efi_entries=tuple(dict.fromkeys((*record.efi_entries, c.deployed().assignment.efi_label)))[-20:],
+            efi_entries=_labels(c, record),
             image=c.plan.image.ref,
             digest=c.plan.image.digest,
             previous_image=record.previous_image if keep else record.image,
@@ -176,15 +188,23 @@ class Prove(Step):
             power_at=c.tools.clock.now(),
             settles=None,
         )
-        c.tools.store.update_deployment(c.run, ended=c.tools.clock.now())
+        if not stays:
+            c.tools.store.update_deployment(c.run, ended=c.tools.clock.now())
         word = "proven" if proven else "active, unproven (the role asks for no proof)"
         c.event("proven" if proven else "active", f"{c.host} is {word} at {c.plan.image.ref}", evidence=evidence)
         return {"summary": f"{c.plan.image.ref} {word}", "proof": evidence}
 
     def tend(self, c: Context) -> None:
         """The BMC shows media or override again (some do after a reset): put it right before we say it is."""
-        eject(c)
-        clear_override(c)
+        if not kinds.stays(c.plan.image):
+            ways.take_back(c)
+        ways.clear_override(c)
+
+
+def _labels(c: Context, record: HostRecord) -> tuple[str, ...]:
+    """Boot entries that are ours; an installer makes its own."""
+    ours = (c.deployed().assignment.efi_label,) if c.plan.image.kind == "disk" else ()
+    return tuple(dict.fromkeys((*record.efi_entries, *ours)))[-20:]
 
 
 def _evidence(c: Context) -> dict[str, Any]:
@@ -202,11 +222,12 @@ def _evidence(c: Context) -> dict[str, Any]:
         "config_digest": d.config_digest,
         "system": asdict(d.system) if d.system else None,
         "proof_by": c.spec.proof.by,
-        "media_ejected": True,
+        "media_ejected": not kinds.stays(c.plan.image),
         "override_cleared": True,
         "media_bytes": d.media_bytes,
         "chunk_bytes": d.chunk_bytes,
         **({"read_back_by": LOST} if c.outlived(d) else {}),
+        **({"kind": d.kind, "fetched": d.fetched, "finished": d.finished} if d.kind != "disk" else {}),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from metalimmu.desired.hooks import Hook, Undo
 from metalimmu.engine.durable import Interrupted
 from metalimmu.errors import HookFailed
+from metalimmu.workflows import switch_end
 from metalimmu.workflows.calls import Answer, Numbered, Phase, numbered, occasion
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
@@ -134,6 +135,8 @@ def _outcome(c: Context) -> str:
 
 def machine(c: Context) -> str:
     """How far the run has come: untouched, started, written or proven."""
+    if c.spec.kind == "switch":
+        return switch_end.machine(c)
     d = c.deployment()
     if d is None or not d.intent:
         return "untouched"

@@ -7,17 +7,30 @@ that was under way looks first at what is so already.
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from metalimmu import log
 from metalimmu.engine.durable import Checkpoint, Interrupted
 from metalimmu.errors import BmcError, LeaseLost, MetalimmuError, StoreError
 from metalimmu.lifecycle import Proof, State, move
+from metalimmu.plan.method import STEPS as STEPS_OF_METHODS
 from metalimmu.plan.types import Plan
 from metalimmu.store.records import DeploymentRecord, ErrorText, HostRecord, Outcome, Quarantine, RunStatus
-from metalimmu.workflows import aftermath, boot_steps, disk_steps, health_steps, hook_steps
+from metalimmu.workflows import (
+    aftermath,
+    boot_steps,
+    disk_steps,
+    fallback,
+    health_steps,
+    hook_steps,
+    kind_steps,
+    prepare_steps,
+    switch_end,
+)
 from metalimmu.workflows.context import Cancelled, Context, Tools
 from metalimmu.workflows.step import Step, perform
+from metalimmu.workflows.switch_proof_steps import STEPS as SWITCH_STEPS
 
 logger = log.get("workflows")
 
@@ -29,19 +42,33 @@ STEPS: dict[str, type[Step]] = {
         boot_steps.Prepare,
         boot_steps.Insert,
         boot_steps.Override,
+        boot_steps.Offer,
+        boot_steps.HttpBoot,
+        boot_steps.Pxe,
         boot_steps.PowerUp,
         boot_steps.CheckIn,
+        prepare_steps.BurnIn,
+        prepare_steps.Salvage,
+        prepare_steps.Erase,
         disk_steps.Write,
         disk_steps.Verify,
         disk_steps.Configure,
+        prepare_steps.EraseAfter,
         disk_steps.Eject,
+        disk_steps.Withdraw,
         disk_steps.Go,
         disk_steps.SystemReports,
         disk_steps.Prove,
+        kind_steps.Fetch,
+        kind_steps.Install,
+        kind_steps.Read,
+        kind_steps.Quiet,
+        kind_steps.Clear,
         health_steps.Health,
         hook_steps.Undrain,
     )
 }
+STEPS |= {s.name: s for s in SWITCH_STEPS}
 
 _CLEAN_UP = 120.0  # seconds for a BMC to take back media and override after a failure
 
@@ -79,18 +106,49 @@ def _observe_first(c: Context) -> None:
 
 def _steps(c: Context, checkpoint: Checkpoint) -> dict[str, Any]:
     result: dict[str, Any] = {"outcome": "done"}
-    for seq, planned in enumerate(c.plan.steps):
+    todo, done = list(c.plan.steps), list[Step]()
+    for seq in count():
+        if not todo:
+            break
+        planned = todo.pop(0)
         step = STEPS[planned.name]()
+        done.append(step)
 
         def work(seq: int = seq, step: Step = step, limit: float = planned.limit) -> dict[str, Any]:
             return _recorded(c, seq, step, limit)
 
         result = checkpoint(planned.name, work)
-        if result["outcome"] not in ("done", "already"):
-            done = [STEPS[s.name]() for s in c.plan.steps[: seq + 1]]
-            cleaned = checkpoint("clean-up", lambda done=done: _clean_up(c, done))  # type: ignore[misc]
-            return {**result, "step": planned.name, "clean_up": cleaned.get("problems", [])}
+        if result["outcome"] in ("done", "already"):
+            continue
+        if c.plan.ways:
+
+            def fall_back(
+                name: str = planned.name, result: dict[str, Any] = result, done: list[Step] = done
+            ) -> dict[str, Any]:
+                return _fall_back(c, name, result, done)
+
+            fallen = checkpoint("fall-back", fall_back)
+            way = next((w for w in c.plan.ways if w.method == fallen.get("method")), None)
+            if way is not None:
+                todo, done = fallback.left(c, way), [s for s in done if s.name not in _BY_METHOD]
+                continue
+        cleaned = checkpoint("clean-up", lambda done=done: _clean_up(c, done))  # type: ignore[misc]
+        return {**result, "step": planned.name, "clean_up": cleaned.get("problems", [])}
     return result
+
+
+_BY_METHOD = frozenset(name for names in STEPS_OF_METHODS.values() for name in names)
+
+
+def _fall_back(c: Context, step: str, result: dict[str, Any], done: list[Step]) -> dict[str, Any]:
+    """The method that goes on; empty: none. What the one before has left with the BMC is taken back first."""
+    d = c.deployment()
+    way = fallback.next_way(c, step, result, written=d is not None and _written(d))
+    if way is None:
+        return {"method": ""}
+    problems = _undo(c, [s for s in done if s.name in _BY_METHOD])
+    fallback.switch(c, way, step, "; ".join([str(result["summary"]), *problems]))
+    return {"method": way.method, "problems": problems}
 
 
 def _recorded(c: Context, seq: int, step: Step, limit: float) -> dict[str, Any]:
@@ -108,6 +166,12 @@ def _clean_up(c: Context, done: list[Step]) -> dict[str, Any]:
     """Media out and override cleared where the BMC still answers; what could not be undone is said."""
     if c.deployment() is not None:
         c.tools.store.update_deployment(c.run, stop="the run has ended", stage="done", ended=c.tools.clock.now())
+    switch_end.close(c)
+    return {"problems": _undo(c, done)}
+
+
+def _undo(c: Context, done: list[Step]) -> list[str]:
+    """Returns what could not be undone."""
     problems: list[str] = []
     deadline = c.tools.clock.monotonic() + min(_CLEAN_UP, c.spec.limits["bmc"])
     for step in reversed(done):
@@ -127,7 +191,7 @@ def _clean_up(c: Context, done: list[Step]) -> dict[str, Any]:
                     problems.append(f"{step.name} could not be undone: {exc.message}")
                     break
                 c.tools.stop.wait(2 * c.tools.pace)
-    return {"problems": problems}
+    return problems
 
 
 def _end(c: Context, result: dict[str, Any]) -> dict[str, Any]:
@@ -147,10 +211,13 @@ def _failed(c: Context, result: dict[str, Any]) -> None:
     """A machine that was touched is in quarantine until it is proven again; one that was not stays what it was."""
     store = c.tools.store
     now = c.tools.clock.now()
+    if c.spec.kind == "switch":
+        switch_end.failed(c, result, _error(result, now))
+        return
     step = str(result.get("step", ""))
     d = c.deployment()
     touched = d is not None and bool(d.intent)
-    written = d is not None and d.check_in is not None and not _refused_before_writing(d)
+    written = d is not None and _written(d)
     proven = _proven_before(c, step)
     reason = f"{step}: {result['summary']}"
     evidence = {"run": c.run, "step": step, **result.get("evidence", {}), "clean_up": result.get("clean_up", [])}
@@ -178,13 +245,27 @@ def _proven_before(c: Context, step: str) -> bool:
     return step in names and "prove" in names[: names.index(step)]
 
 
-_BEFORE_WRITING = frozenset({"DiskSelectionError", "DiskUnsuitable", "ForeignSignature", "IdentityMismatch"})
+_BEFORE_WRITING = frozenset(
+    {"DiskSelectionError", "DiskUnsuitable", "ForeignSignature", "IdentityMismatch"}
+    | {"DiskKept", "EraseFailed", "SalvageFailed", "BurnInFailed"}
+)
+_ONLY_LOOKING = ("identify", "burn-in", "salvage")  # phases in which an agent writes nothing
 
 
 def _refused_before_writing(d: DeploymentRecord) -> bool:
     """Once told what to write, an agent that we do not hear may be writing: only its own word says that it is not."""
-    phase = d.progress.phase if d.progress else "identify"
-    return d.failure is not None and d.failure.code in _BEFORE_WRITING and phase == "identify"
+    if d.failure is None or d.failure.code not in _BEFORE_WRITING:
+        return False
+    return (d.failure.phase or (d.progress.phase if d.progress else "identify")) in _ONLY_LOOKING
+
+
+def _written(d: DeploymentRecord) -> bool:
+    """May something have been written to a disk?"""
+    if d.kind == "installer":
+        return bool(d.fetched) or (d.media_bytes > 0 and d.refusal is None)
+    if d.kind == "iso":
+        return d.media_bytes > 0
+    return d.check_in is not None and not _refused_before_writing(d)
 
 
 def _labels(record: HostRecord, d: DeploymentRecord | None) -> tuple[str, ...]:

@@ -83,8 +83,27 @@ def system_report(root: Path, config_digest: str, key: str = "") -> dict[str, ob
         "boot_id": one_line(root / "proc/sys/kernel/random/boot_id"),
         "config_digest": config_digest,
         **({"key": key} if key else {}),
+        **({"arrays": found} if (found := arrays(root)) else {}),
         **failed_config(root),
     }
+
+
+def arrays(root: Path) -> str:
+    """Linux's software RAID that runs: "md127 raid1 2/2", members that work of members there should be."""
+    found: list[str] = []
+    try:
+        text = (root / "proc/mdstat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        words = line.split()
+        level = next((w for w in words[2:] if w.startswith("raid")), "")
+        if words[1:3] == [":", "active"] and level:
+            found.append(f"{words[0]} {level}")
+        elif found and (count := next((w for w in words if w[:1] == "[" and "/" in w), "")) and "/" not in found[-1]:
+            wanted, _, working = count.strip("[]").partition("/")
+            found[-1] += f" {working}/{wanted}"
+    return ", ".join(found)
 
 
 def failed_config(root: Path) -> dict[str, object]:

@@ -217,6 +217,10 @@ class FakeController:
     failures: list[Failure] = field(default_factory=list)
     asked: Counter = field(default_factory=Counter)  # chunk requests by SHA-256
     tokens: set[str] = field(default_factory=set)
+    salvaged: dict[str, bytes] = field(default_factory=dict)  # archives that came whole, by name
+    salvage_limit: int = 1 << 30  # bytes of an archive; more is refused
+    salvage_breaks: int = 0  # so many archives break off before
+    salvage_room: bool = True
     port: int = 0
     chunk_port: int = 0
 
@@ -332,9 +336,31 @@ class _Handler(BaseHTTPRequestHandler):
             return
         chunk.answer(*((200, frames[sha]) if sha in frames else (404, b"")))
 
+    def do_PUT(self) -> None:
+        fake = self.server.fake
+        if self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self.reply(Refusal("AgentRefused", "who are you?"), 401)
+            return
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+            if fake.salvage_breaks:
+                fake.salvage_breaks -= 1
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if len(content) > fake.salvage_limit:
+                self.reply(Refusal("SalvageFailed", "too much"), 413)
+                self.close_connection = True
+                return
+        self.rfile.readline()
+        fake.salvaged[self.path.rpartition("/")[2]] = content
+        self.reply(fake.give_orders(None))
+
     def do_POST(self) -> None:
         fake = self.server.fake
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             self.reply(Refusal("AgentRefused", "who are you?"), 401)
         elif self.path == "/v1/check-in":
@@ -349,6 +375,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/report":
             fake.reports.append(codec.decode(Report, body))
             self.reply(fake.give_orders(None))
+        elif self.path.startswith("/v1/salvage/"):
+            if fake.salvage_room:
+                self.reply(fake.give_orders(None))
+            else:
+                self.reply(Refusal("SalvageFailed", "no room here"), 413)
         elif self.path == "/v1/failure":
             fake.failures.append(codec.decode(Failure, body))
             self.reply(fake.give_orders(None))
@@ -456,11 +487,13 @@ class RecordedMachine(Machine):
 class RunningAgent:
     """The agent in a thread, its naps cut short."""
 
-    def __init__(self, fake: FakeController, root: FakeRoot, boot: Boot | None = None, fence: int = 0) -> None:
+    def __init__(
+        self, fake: FakeController, root: FakeRoot, boot: Boot | None = None, fence: int = 0, state: Path | None = None
+    ) -> None:
         self.lines: list[str] = []
         self.machine = RecordedMachine(root.root)
         self.naps = 0
-        self.agent = Agent(boot or fake.boot, self.machine, log=Log(self.lines.append), sleep=self._nap)
+        self.agent = Agent(boot or fake.boot, self.machine, log=Log(self.lines.append), state=state, sleep=self._nap)
         self.agent.fence.accepts(fence)
         self.ended = threading.Event()
         self.error: BaseException | None = None

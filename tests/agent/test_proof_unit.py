@@ -187,6 +187,27 @@ def shell(folder: Path, root: Path) -> subprocess.Popen:
     return subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+MDSTAT = """\
+Personalities : [raid1] [raid6]
+md127 : active (auto-read-only) raid1 vdb[1] vda[0]
+      63488 blocks super 1.0 [2/1] [U_]
+      \tresync=PENDING
+md5 : active raid6 sda1[0] sdb1[1] sdc1[2] sdd1[3]
+      2048 blocks super 1.2 level 6, 512k chunk, algorithm 2 [4/4] [UUUU]
+md9 : inactive sde[0](S)
+      1000 blocks
+unused devices: <none>
+"""
+
+
+def test_software_raid_that_runs_is_told(unit, controller, settings, system, tmp_path):
+    put(system / "proc/mdstat", MDSTAT)
+    assert unit.system_report(system, "c0ffee")["arrays"] == "md127 raid1 1/2, md5 raid6 4/4"
+    put(tmp_path / "seed/metalimmu.json", json.dumps(settings))
+    shell(tmp_path / "seed", system).communicate(timeout=60)
+    assert codec.decode(SystemReport, controller.heard[0][2]).arrays == "md127 raid1,md5 raid6"
+
+
 def test_the_shell_unit_reports_the_same(controller, settings, system, tmp_path):
     controller.answers = [(503, b"later")]
     put(tmp_path / "seed/metalimmu.json", json.dumps(settings))

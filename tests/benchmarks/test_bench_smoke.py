@@ -19,7 +19,18 @@ from benchmarks.vm_rig import BARE_SAID  # noqa: E402
 
 
 @pytest.mark.parametrize(
-    "name", ["cli_start", "site_load", "fakes_100", "image_store", "agent_write", "scan_cpu", "scan_fleet"]
+    "name",
+    [
+        "cli_start",
+        "site_load",
+        "fakes_100",
+        "image_store",
+        "agent_write",
+        "scan_cpu",
+        "scan_fleet",
+        "boot_scripts",
+        "boot_fanout",
+    ],
 )
 def test_a_cheap_benchmark_works_and_both_sides_agree(name: str, tmp_path: Path) -> None:
     done = subprocess.run(

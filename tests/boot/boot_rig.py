@@ -17,10 +17,12 @@ import zstandard
 from metalimmu.bmc import fake_machines
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
-from metalimmu.boot.ports import Deployment
+from metalimmu.boot.netboot_files import Pieces
+from metalimmu.boot.ports import Deployment, Netboot
 from metalimmu.boot.tls import ensure
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.types import Listen, Urls
+from metalimmu.errors import ImageError, NotFound
 from metalimmu.observed.machine import Machine
 from metalimmu.observed.types import BootEnabled, BootMode, BootTarget, PowerAction
 from metalimmu.store.records import DeploymentRecord
@@ -108,6 +110,7 @@ class Rig:
         self.held_back: dict[str, str] = {}
         self.ended: list[tuple[str, str]] = []
         self.racks: dict[str, str] = {}
+        self.no_netboot: dict[str, str] = {}
 
     def new_service(self, **limits: float) -> BootService:
         return BootService(
@@ -132,6 +135,16 @@ class Rig:
     def media(self, deployment: Deployment) -> SplicedIso:
         boot = Boot(self.urls.machines, self.key.secret("agent", deployment.id), self.tls.pin, deployment.id)
         return SplicedIso(self.iso, SLOT_OFFSET, slot(boot, SLOT_SIZE))
+
+    def netboot(self, deployment: Deployment) -> Netboot:
+        if deployment.id in self.no_netboot:
+            raise ImageError(self.no_netboot[deployment.id], hint="another image")
+        return Netboot("vmlinuz", ("initrd", "slot.cpio"), "metalimmu.media=network quiet")
+
+    def netboot_file(self, deployment: Deployment, name: str) -> Pieces:
+        if name not in ("vmlinuz", "initrd", "slot.cpio"):
+            raise NotFound(f"no {name}")
+        return Pieces([f"{deployment.id} {name} ".encode() * 100_000])
 
     def config(self, deployment: Deployment) -> RunTimeConfig:
         return self.run_time_config(deployment.id)

@@ -254,6 +254,22 @@ def test_another_system_is_evidence_and_not_acknowledged(fields, text):
     assert not rules.acknowledges(bound(system_ok=True), said, MANIFEST)
 
 
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ("", "its root is to be a RAID 1, and it runs none (arrays: none)"),
+        ("md1 raid5 3/3", "(arrays: md1 raid5 3/3)"),
+        ("md127 raid1 2/2", ""),
+        ("md127 raid1 1/2", ""),  # a disk that died meanwhile is another matter
+    ],
+)
+def test_a_mirror_is_proven_by_a_system_that_runs_one(arrays, text):
+    """A system that mounts one half writes only there, and nobody would notice."""
+    d = bound(expected={"mirrored": True})
+    why = rules.another_system(d, dataclasses.replace(SYSTEM, arrays=arrays), MANIFEST)
+    assert (text in why) if text else not why
+
+
 @pytest.mark.parametrize("fields", [{"uuid": ""}, {"uuid": OTHER_ORDER}, {"serial": "sn1"}, {"config_digest": ""}])
 def test_what_a_small_system_does_not_know_is_not_held_against_it(fields):
     assert rules.not_the_system(bound(), dataclasses.replace(SYSTEM, **fields), MANIFEST) == ""

@@ -100,7 +100,7 @@ def test_template(make_site: Any) -> None:
             "#cloud-config\n{% if nope %}x{% endif %}\n",
             (
                 "templates/t.j2:2: r12-u07: expected a variable that is defined, got nope, which is not: set vars.nope and write "
-                "{{ vars.nope }}; templates see controller, fqdn, hostname, image, labels, name, network, nics, pool, role, secret, serial, vars"
+                "{{ vars.nope }}; templates see controller, fqdn, hostname, image, labels, name, netmask, network, nics, pool, role, root_disk, secret, serial, switch, vars"
             ),
         ),
         (

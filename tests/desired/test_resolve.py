@@ -15,7 +15,7 @@ from metalimmu.desired import units
 from metalimmu.desired.load import load
 from metalimmu.desired.resolve import combine, resolve, resolve_all
 from metalimmu.desired.types import HostSpec, Network, Role
-from metalimmu.errors import NotFound, TemplateError
+from metalimmu.errors import NotFound, SiteError, TemplateError
 from metalimmu.wire.messages import RootDisk
 
 HOST = {"name": "a", "bmc": "redfish+https://10.0.0.1"}
@@ -253,3 +253,23 @@ def test_no_size(text: str) -> None:
         units.size_bytes(text)
     with pytest.raises(ValueError, match="no duration"):
         units.seconds(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "word", "methods"),
+    [
+        ("", "auto", ()),
+        ("boot: auto", "auto", ()),
+        ("boot: pxe", "pxe", ("pxe",)),
+        ("boot: [pxe, virtual-media]", "auto", ("pxe", "virtual-media")),
+    ],
+)
+def test_how_it_is_booted(make_site: Any, written: str, word: str, methods: tuple[str, ...]) -> None:
+    got = spec(make_site, role=written)
+    assert (got.boot, got.methods) == (word, methods)
+
+
+@pytest.mark.parametrize("written", ["boot: floppy", "boot: [pxe, auto]", "boot: [pxe, onie]"])
+def test_what_is_no_boot_method(make_site: Any, written: str) -> None:
+    with pytest.raises(SiteError, match="boot"):
+        spec(make_site, role=written)

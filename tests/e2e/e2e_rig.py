@@ -127,8 +127,8 @@ class Rig:
     def limits(self, **limits: str) -> None:
         self._edit("site.yaml", lambda site: site["limits"].update(limits))
 
-    def role(self, **fields: Any) -> None:
-        self._edit("roles/web.yaml", lambda role: role.update(fields))
+    def role(self, name: str = "web", **fields: Any) -> None:
+        self._edit(f"roles/{name}.yaml", lambda role: role.update(fields))
 
     def host_document(self, name: str = "node-1", **fields: Any) -> None:
         def change(hosts: list[dict[str, Any]]) -> None:

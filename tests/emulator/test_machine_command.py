@@ -80,3 +80,39 @@ def test_a_fault_gives_the_machine_another_identity_and_clock() -> None:
 @pytest.mark.parametrize(("cd", "device"), [("virtio", "scsi-cd,bus=scsi.0"), ("ahci", "ide-cd,bus=ide.1")])
 def test_the_cd_drive_is_always_there(cd: str, device: str) -> None:
     assert device in text(replace(SERVER, cd=cd))
+
+
+USER = replace(SERVER, bootfile="http://10.0.2.2:8080/boot/start.ipxe")
+TAP = replace(SERVER, tap="mi1n1")
+NETWORK = replace(START, order=("nic0", "disk0"), netboot="pxe")
+
+
+def test_on_a_segment_the_nic_is_a_tap_and_firmware_boots_it_by_itself() -> None:
+    line = text(TAP, NETWORK)
+    assert "-netdev tap,id=net0,ifname=mi1n1,script=no,downscript=no" in line
+    assert "netdev=net0,mac=52:54:00:00:00:01,romfile=,id=nic0,bootindex=0" in line
+    assert "IPv6PXESupport,string=n" in line
+    assert "IPv4PXESupport" not in line
+
+
+def test_http_boot_is_pxe_that_is_not_there() -> None:
+    line = text(TAP, replace(NETWORK, netboot="http"))
+    assert "opt/org.tianocore/IPv4PXESupport,string=n" in line
+    assert "opt/org.tianocore/IPv6PXESupport,string=n" in line
+
+
+def test_without_a_segment_qemus_own_ipxe_follows_the_address_that_its_dhcp_names() -> None:
+    line = text(USER, NETWORK)
+    assert "user,id=net0,ipv6=off,bootfile=http://10.0.2.2:8080/boot/start.ipxe" in line
+    assert "romfile=" not in line
+    assert "romfile=" in text(USER)  # which costs half a second where the network is not booted
+    assert "romfile=" not in text(replace(USER, nic="e1000"))
+
+
+def test_bios_has_a_rom_for_its_nic_always() -> None:
+    assert "romfile=" not in text(TAP, replace(NETWORK, firmware="bios"))
+    assert "org.tianocore" not in text(TAP, replace(NETWORK, firmware="bios"))
+
+
+def test_only_a_boot_from_the_network_is_told_how() -> None:
+    assert "org.tianocore" not in text(TAP)

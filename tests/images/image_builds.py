@@ -89,6 +89,7 @@ def main() -> None:
     image("tiny@2", "tiny", base="tiny@1")
     image("debian@1", "debian", packages=(f"{package}={version}",))
     image("debian@2", "debian", base="debian@1")
+    image("mirrored@1", "debian", packages=("mdadm",))
 
 
 if __name__ == "__main__":

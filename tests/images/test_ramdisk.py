@@ -55,6 +55,14 @@ def test_load_gives_back_what_build_wrote(tmp_path):
     assert found.current
 
 
+def test_one_of_a_version_that_could_not_boot_the_network_is_a_ramdisk_all_the_same(tmp_path):
+    folder = described(tmp_path / "lab")
+    raw = json.loads((folder / "ramdisk.json").read_text())
+    del raw["parts"]
+    (folder / "ramdisk.json").write_text(json.dumps(raw))
+    assert ramdisk.load(folder).parts == {}
+
+
 def test_a_ramdisk_with_another_agent_is_not_current(tmp_path):
     assert not ramdisk.load(described(tmp_path / "lab", agent_digest="1" * 64)).current
 

@@ -45,11 +45,15 @@ def controller(rack: Rack, step: str, when: str = "", package: Path | None = Non
     )
 
 
-def killed_and_resumed(folder: Path, step: str, when: str, package: Path | None = None) -> dict[str, Any]:
+def killed_and_resumed(
+    folder: Path, step: str, when: str, package: Path | None = None, *, fault: tuple[Any, ...] = (), **role: Any
+) -> dict[str, Any]:
     with ExitStack() as stack:
         rack = Rack(folder)
-        rack.write("roles/web.yaml", {"image": "web@1", "ramdisk": "fake", **EVERY_STEP})
+        rack.write("roles/web.yaml", {"image": "web@1", "ramdisk": "fake", **EVERY_STEP, **role})
         rack.power_up(stack, pace=0.3)
+        if fault:
+            rack.fault("node-1", *fault)
         died = controller(rack, step, when)
         if died.returncode == 0 and step == "nth write":
             return {"writes": int(when)}  # it has fewer
@@ -72,6 +76,7 @@ def killed_and_resumed(folder: Path, step: str, when: str, package: Path | None 
             "when": when,
             "boots": machine.generation - 1,
             "chunks": deployment.report.fetched_chunks,
+            "method": deployment.method,
             "run": again.stdout,
         }
 

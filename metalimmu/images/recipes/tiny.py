@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metalimmu import paths
@@ -79,7 +79,7 @@ def make(order: Order, work: Path, stage: Stage, build_id: Callable[[dict[str, s
         "EFI/BOOT/BOOTX64.EFI": data("usr/lib/shim/shimx64.efi.signed"),
         "EFI/BOOT/grubx64.efi": data("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
         "EFI/debian/grub.cfg": release.filled("tiny-grub.cfg", config),
-        "tiny/vmlinuz": data(_find(tree, r"boot/vmlinuz-.*")),
+        "tiny/vmlinuz": data(find(tree, r"boot/vmlinuz-.*")),
         "tiny/tools.cpio": cpio.archive(_tools(tree, stage), order.epoch),
         "tiny/image.cpio": cpio.archive(_image(order, build_id(packages), data("usr/lib/os-release")), order.epoch),
     }
@@ -102,7 +102,7 @@ def _volume(ids: Identity) -> str:
     return f"{ids.volume[:4]}-{ids.volume[4:]}"
 
 
-def _find(tree: Tree, pattern: str) -> str:
+def find(tree: Tree, pattern: str) -> str:
     """The one path that matches, through its last link. Raises ImageError."""
     found = [p for p in tree if re.fullmatch(pattern, p) and tree[p].kind == "file"]
     if len(found) != 1:
@@ -125,14 +125,14 @@ def _tools(tree: Tree, stage: Stage) -> dict[str, Laid]:
     }
     for name in LIBRARIES:
         files[f"lib/x86_64-linux-gnu/{name}"] = laid(
-            _find(tree, rf"(usr/)?lib/x86_64-linux-gnu/{re.escape(name)}"), 0o755
+            find(tree, rf"(usr/)?lib/x86_64-linux-gnu/{re.escape(name)}"), 0o755
         )
-    return files | _modules(tree, stage)
+    return files | modules(tree, stage)
 
 
-def _modules(tree: Tree, stage: Stage) -> dict[str, Laid]:
+def modules(tree: Tree, stage: Stage, names: Sequence[str] = MODULES) -> dict[str, Laid]:
     """The modules and all that they need, in an order in which insmod can load them (modules.dep of depmod)."""
-    index = _find(tree, r"(usr/)?lib/modules/[^/]+/modules\.dep")
+    index = find(tree, r"(usr/)?lib/modules/[^/]+/modules\.dep")
     base = index.removesuffix("modules.dep")
     needs: dict[str, list[str]] = {}
     for line in stage.path(tree[index].sha256).read_text().splitlines():
@@ -140,7 +140,7 @@ def _modules(tree: Tree, stage: Stage) -> dict[str, Laid]:
         needs[path] = rest.split()
     by_name = {Path(p).name.removesuffix(".ko").replace("-", "_"): p for p in needs}
     order: list[str] = []
-    for name in MODULES:
+    for name in names:
         module = by_name.get(name.replace("-", "_"))
         if module:
             # depmod lists what a module needs with the deepest need last.

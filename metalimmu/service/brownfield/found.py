@@ -11,13 +11,13 @@ import msgspec
 from metalimmu.bmc import spots
 from metalimmu.bmc.discovery import Sighting
 from metalimmu.bmc.identify import Identified
-from metalimmu.bmc.quirks import PLACEHOLDERS
 from metalimmu.bmc.service_root import RedfishSeen
 from metalimmu.desired.imports import vendor as make_word
 from metalimmu.desired.known_hosts import host_name
 from metalimmu.desired.makes import make_of
 from metalimmu.desired.merge import Candidate
 from metalimmu.errors import MetalimmuError
+from metalimmu.plan.identity import PLACEHOLDERS
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

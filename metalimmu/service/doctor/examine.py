@@ -69,7 +69,7 @@ def _groups(site: OpenSite, docs: SiteDocs, probes: Probes) -> Iterator[tuple[st
     specs = _specs(site)
     yield "secrets", state.secrets(_references(docs, specs), lambda ref: _read(ref, site.folder))
     yield "programs", machine.programs(probes, _used(docs, specs))
-    wanted = Counter(s.ramdisk for s in specs if s.image)
+    wanted = Counter(s.ramdisk for s in specs if s.image and s.kind != "switch")
     yield (
         "ramdisks",
         state.ramdisks({f: _ramdisk(site, f) for f in wanted if (built / f).exists()}, wanted),

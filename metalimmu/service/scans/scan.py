@@ -83,7 +83,8 @@ def chosen(site: OpenSite, specs: dict[str, HostSpec], hosts: Sequence[str] | No
             if selector
             else "write hosts/*.yaml, or `metalimmu discover`",
         )
-    return [spec.name for spec in found]
+    asked = [spec for spec in found if not spec.bmc.startswith("ssh://")]  # a switch without a BMC has nothing to scan
+    return [spec.name for spec in asked or found]
 
 
 def _keys(specs: dict[str, HostSpec]) -> list[str]:

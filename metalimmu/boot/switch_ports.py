@@ -1,0 +1,73 @@
+"""What the boot service needs to serve switches: their deployments, and what each is given. `main` fits them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from metalimmu.boot.ports import MediaFile
+
+
+class SwitchDeployment(Protocol):
+    """One switch being made into one NOS image; the store's SwitchRecord fits."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def serial(self) -> str: ...
+    @property
+    def base_mac(self) -> str: ...
+    @property
+    def platform(self) -> str: ...
+    @property
+    def armed(self) -> bool: ...
+    @property
+    def asked(self) -> int: ...
+    @property
+    def asked_from(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def reported_at(self) -> float | None: ...
+    @property
+    def ztp_at(self) -> float | None: ...
+    @property
+    def ended(self) -> float | None: ...
+
+
+class SwitchDeployments(Protocol):
+    """`store.switches`. Blocking."""
+
+    def find(self, hashed: str) -> SwitchDeployment | None: ...
+
+    def running(self) -> Sequence[SwitchDeployment]: ...
+
+    def update(
+        self, deployment: str, change: Callable[[Any], Mapping[str, Any]] | None = None, **fields: Any
+    ) -> SwitchDeployment: ...
+
+
+class SwitchContent(Protocol):
+    """What is made for one deployment. Blocking."""
+
+    def switches(self) -> SwitchDeployments: ...
+
+    def nos_image(self, deployment: SwitchDeployment) -> MediaFile:
+        """The installer, opened. Raises MetalimmuError."""
+        ...
+
+    def ztp_file(self, deployment: SwitchDeployment, name: str) -> tuple[str, str] | None:
+        """Content and MIME type of a file that ZTP asks for, the same each time; None: there is no such file."""
+        ...
+
+    def switch_said(self, deployment: SwitchDeployment, kind: str, text: str) -> None:
+        """For the history."""
+        ...

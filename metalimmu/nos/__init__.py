@@ -1,0 +1,1 @@
+"""Talk to the network operating system of a switch, over SSH."""

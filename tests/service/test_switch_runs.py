@@ -1,0 +1,436 @@
+"""Runs of switches on simulated ones: through ONIE, between two slots, and each thing that goes wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drive import reimage
+from switch_shell import LocalShell
+from switches import SwitchRack, until
+
+from metalimmu.service import switches
+from metalimmu.service.planning import plan_host, rollback_image
+from metalimmu.service.site import OpenSite
+from metalimmu.store.records import RunStatus
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def fabric(tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def make(*, ssh: bool = False, **options: Any) -> SwitchRack:
+        """`ssh`: by a child process and a real shell; else in this process, which takes a tenth of the time."""
+        made = SwitchRack(tmp_path, **options)
+        if ssh:
+            monkeypatch.setenv("PATH", f"{made.ssh}:{os.environ['PATH']}")
+        else:
+            monkeypatch.setattr(LocalShell, "folder", tmp_path / "switch", raising=False)
+            monkeypatch.setattr(switches, "Ssh", LocalShell)
+        for switch in made.switches.values():
+            stack.enter_context(switch)
+        return made
+
+    return make
+
+
+def site(made: SwitchRack) -> OpenSite:
+    return OpenSite(made.site)
+
+
+def test_from_one_nos_to_another_and_back_through_onie(fabric: Any) -> None:
+    made = fabric(boot="onie")
+    leaf = made.switches["leaf-1"]
+    plan = plan_host(site(made), "leaf-1")
+    assert plan.method == "onie"
+    first = reimage(made.site, "leaf-1")
+    assert first.status is RunStatus.succeeded, first.error
+    record = site(made).store.host("leaf-1")
+    assert (record.state, record.proof, record.image) == ("active", "proven", "lab-nos@2")
+    proof = record.proof_evidence
+    assert proof["nos"] == "lab 2"
+    assert proof["nos_mode"] == "yes"
+    assert proof["neighbours"] == ["Ethernet0 to spine-1 Ethernet4", "Ethernet1 to spine-2 Ethernet4"]
+    assert proof["deliveries"] == 1
+    assert leaf.read("onie_mode") == "unknown"  # a stray boot into ONIE must not install again
+    assert '"hostname": "leaf-1"' in leaf.read("etc/sonic/config_db.json")
+    second = reimage(made.site, "leaf-1", image="lab-nos@3")
+    assert second.status is RunStatus.succeeded, second.error
+    back = reimage(made.site, "leaf-1", image=rollback_image(site(made), "leaf-1"), verb="rollback")
+    assert back.status is RunStatus.succeeded, back.error
+    assert leaf.read("etc/os-release").endswith("VERSION_ID=2")
+    assert leaf.ask("/switch") is None
+
+
+def test_between_two_slots_and_back_by_a_reboot(fabric: Any) -> None:
+    made = fabric()
+    leaf = made.switches["leaf-1"]
+    plan = plan_host(site(made), "leaf-1")
+    assert plan.method == "two-slot"
+    assert [s.name for s in plan.steps][-6:] == ["back", "settled", "unshift", "soak", "keep", "record"]
+    first = reimage(made.site, "leaf-1")
+    assert first.status is RunStatus.succeeded, first.error
+    assert site(made).store.host("leaf-1").proof_evidence["slot"] == "LAB-OS-2"
+    assert (leaf.read("slots/current"), leaf.read("slots/default")) == ("LAB-OS-2", "LAB-OS-2")
+    assert leaf.read("etc/sonic/config_db.json") == '{"OLD": {"table": "1"}}'  # nothing was wiped
+    assert leaf.installs == 0
+    site(made).store.update_host("leaf-1", previous_image="lab-nos@1", previous_digest=digest(made, "lab-nos@1"))
+    site(made).store.observe("leaf-1", "switch-slots", {digest(made, "lab-nos@1"): "LAB-OS-1"})
+    sent = len(leaf.read("log").splitlines())
+    back = reimage(made.site, "leaf-1", image=rollback_image(site(made), "leaf-1"), verb="rollback")
+    assert back.status is RunStatus.succeeded, back.error
+    assert leaf.read("slots/current") == "LAB-OS-1"
+    assert not any("wget" in line for line in leaf.read("log").splitlines()[sent:])  # the slot still had it
+
+
+def test_a_slot_that_does_not_boot_leaves_the_old_one_as_the_default(fabric: Any) -> None:
+    made = fabric(ssh=True)
+    leaf = made.switches["leaf-1"]
+    leaf.bad_slots.add("LAB-OS-2")
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert "came back in LAB-OS-1 and not in LAB-OS-2" in run.error.message
+    assert leaf.read("slots/default") == "LAB-OS-1"
+    record = site(made).store.host("leaf-1")
+    assert record.quarantine is not None
+    assert record.proof == "unproven"
+
+
+def test_an_installer_that_fails_is_offered_as_often_as_the_role_says(fabric: Any) -> None:
+    made = fabric(boot="onie", installs=2)
+    leaf = made.switches["leaf-1"]
+    leaf.failures = 1
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.succeeded, run.error
+    deployment = site(made).store.switches.get(run.id)
+    assert (deployment.delivered, deployment.failures, leaf.installs) == (2, 1, 2)
+    leaf.failures = 5
+    again = reimage(made.site, "leaf-1", image="lab-nos@3")
+    assert again.status is RunStatus.failed
+    assert again.error is not None
+    assert "failed 2 times" in again.error.message
+    record = site(made).store.host("leaf-1")
+    assert record.quarantine is not None
+    assert (record.state, record.image, record.previous_image) == ("enrolled", None, "lab-nos@2")
+    assert leaf.installs == 4  # and not once more, however often it asks
+    deployment = site(made).store.switches.get(again.id)
+    assert (deployment.armed, deployment.delivered) == (False, 2)
+
+
+def test_a_switch_that_is_in_onie_already_is_installed_without_its_nos(fabric: Any) -> None:
+    made = fabric(boot="onie")
+    leaf = made.switches["leaf-1"]
+    (leaf.root / "up").unlink()
+    leaf.refresh()
+    plan = plan_host(site(made), "leaf-1")
+    assert "onie" not in [s.name for s in plan.steps]
+    assert any("its NOS does not answer" in w for w in plan.warnings)
+    leaf.put("onie_mode", "install")
+    leaf.put("reboot", "")  # it sits in ONIE, and asks
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.succeeded, run.error
+
+
+def test_rescue_as_the_default_of_onie_is_found_out(fabric: Any) -> None:
+    made = fabric(boot="onie")
+    made.switches["leaf-1"].rescue = True
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert "came back with its old NOS" in run.error.message
+    record = site(made).store.host("leaf-1")
+    assert record.quarantine is not None
+    assert record.image is None  # nothing of ours was there before
+
+
+def refused(made: SwitchRack, words: str, **options: Any) -> None:
+    """The run fails, and nothing was done to the switch."""
+    leaf = made.switches["leaf-1"]
+    boot = leaf.read("boot_id")
+    run = reimage(made.site, "leaf-1", **options)
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert words in run.error.message
+    assert (leaf.read("boot_id"), leaf.read("traffic"), leaf.read("onie_mode")) == (boot, "normal", "unknown")
+    record = site(made).store.host("leaf-1")
+    assert (record.quarantine, record.state) == (None, "enrolled")
+
+
+def test_a_pair_that_is_not_well_stops_it(fabric: Any) -> None:
+    made = fabric()
+    peer = made.switches["leaf-2"]
+    peer.put("broken", "")
+    peer.refresh()
+    refused(made, "leaf-2's session is down")
+    (peer.root / "broken").unlink()
+    peer.put("bond-down", "")
+    peer.refresh()
+    refused(made, "down: bond2")
+    (peer.root / "bond-down").unlink()
+    (peer.root / "up").unlink()
+    peer.refresh()
+    refused(made, "pair.peer")
+
+
+def test_another_switch_at_the_address_and_a_way_that_leads_through_it(fabric: Any) -> None:
+    made = fabric()
+    leaf = made.switches["leaf-1"]
+    leaf.put("way", "Ethernet0")
+    refused(made, "the controller's own path goes through this switch")
+    leaf.put("way", "eth0")
+    leaf.put("eeprom-s", "OTHER")
+    refused(made, "its serial is OTHER, not LAB0001")
+
+
+def test_a_host_key_that_changed_by_itself_is_refused(fabric: Any) -> None:
+    from metalimmu.errors import HostKeyChanged
+    from metalimmu.service.switches import forget_keys
+
+    made = fabric()
+    plan_host(site(made), "leaf-1")
+    site(made).store.update_host("leaf-1", image="lab-nos@1", digest=digest(made, "lab-nos@1"))
+    made.switches["leaf-1"].put("key", "ssh-ed25519 AAAAother")
+    with pytest.raises(HostKeyChanged):
+        plan_host(site(made), "leaf-1")
+    assert "next SSH host key" in forget_keys(site(made), "leaf-1")
+    assert plan_host(site(made), "leaf-1").steps
+
+
+def test_what_never_fits(fabric: Any) -> None:
+    from metalimmu.errors import ImageError, UsageError
+
+    made = fabric()
+    made.image("9", platforms=("x86_64-other_*",))
+    with pytest.raises(ImageError, match="is for x86_64-other_"):
+        plan_host(site(made), "leaf-1", image="lab-nos@9")
+    made.image("8", min_ram=1 << 40)
+    refused(made, "MiB of memory", image="lab-nos@8")
+    made.write("roles/leaf.yaml", {"image": "lab-nos@2", "boot": "two-slot"})
+    made.switches["leaf-1"].put("free", "10")
+    with pytest.raises(UsageError, match="two images need"):
+        plan_host(site(made), "leaf-1")
+
+
+def digest(made: SwitchRack, ref: str) -> str:
+    return site(made).catalogue.get(ref).digest
+
+
+ONIE = (
+    "look",
+    "pair",
+    "shift",
+    "assign",
+    "onie",
+    "restart",
+    "fetched",
+    "back",
+    "ztp",
+    "settled",
+    "unshift",
+    "soak",
+    "record",
+)
+
+
+SLOTS = (
+    "look",
+    "pair",
+    "shift",
+    "assign",
+    "slot",
+    "next",
+    "restart",
+    "back",
+    "settled",
+    "unshift",
+    "soak",
+    "keep",
+    "record",
+)
+
+
+@pytest.mark.parametrize(("boot", "steps"), [("onie", ONIE), ("two-slot", SLOTS)])
+def test_a_controller_that_dies_after_each_step(
+    fabric: Any, monkeypatch: pytest.MonkeyPatch, boot: str, steps: tuple[str, ...]
+) -> None:
+    """All of the step was done, and nothing of it was noted: the next one looks, and repeats what must be repeated."""
+    from drive import PACE
+
+    from metalimmu.engine.durable import Interrupted
+    from metalimmu.service.runs import submit
+    from metalimmu.service.worker import Worker
+    from metalimmu.store.records import FINAL
+    from metalimmu.workflows import reimage as workflow
+
+    made = fabric(boot=boot)
+    leaf = made.switches["leaf-1"]
+    dead: list[str] = []
+    perform = workflow.perform
+
+    def dying(step: Any, c: Any, limit: float) -> Any:
+        result = perform(step, c, limit)
+        if step.name not in dead:
+            dead.append(step.name)
+            raise Interrupted
+        return result
+
+    monkeypatch.setattr(workflow, "perform", dying)
+    opened = site(made)
+    run = submit(opened, plan_host(opened, "leaf-1"))
+    for _ in range(len(steps) + 2):
+        worker = Worker(opened, pace=PACE)
+        before = len(dead)
+        try:
+            worker.try_start()
+            until(lambda before=before: len(dead) > before or opened.store.run(run.id).status in FINAL, 60)
+        finally:
+            worker.stop()
+        if opened.store.run(run.id).status in FINAL:
+            break
+    assert tuple(dead) == steps
+    record = opened.store.run(run.id)
+    assert record.status is RunStatus.succeeded, record.error
+    assert leaf.installs == (1 if boot == "onie" else 0)
+    assert leaf.read("log").count("\nreboot") == 1
+    assert leaf.read("slots/default") == "LAB-OS-2"
+
+
+def test_the_two_of_a_pair_never_go_at_once(fabric: Any) -> None:
+    from metalimmu.service.guarding import Guards, act
+    from metalimmu.service.runs import submit
+
+    made = fabric()
+    opened = site(made)
+    submit(opened, plan_host(opened, "leaf-1"))
+    (refusal,) = Guards(opened).refusals(act("reimage", "leaf-2", {}))
+    assert "pair leaf-1 and leaf-2" in refusal.text
+    again = plan_host(opened, "leaf-2")
+    assert [(f.setting, f.word) for f in again.findings if f.setting == "pair.run"] == [("pair.run", "differs")]
+
+
+def test_prove_asks_the_switch_again(fabric: Any) -> None:
+    from metalimmu.errors import StepFailed
+    from metalimmu.service.proof import prove
+    from metalimmu.service.switch_proof import show
+
+    made = fabric()
+    leaf = made.switches["leaf-1"]
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.succeeded, run.error
+    assert prove(site(made), "leaf-1") == "proven at lab-nos@2"
+    leaf.neighbours({"Ethernet0": ("spine-1", "Ethernet4")})
+    with pytest.raises(StepFailed, match="missing: Ethernet1 to spine-2 Ethernet4"):
+        prove(site(made), "leaf-1")
+    assert site(made).store.host("leaf-1").proof == "unproven"
+    said = show(site(made), "leaf-1")
+    assert (said["may_go"], said["nos"], said["version"]) == (True, "lab", "2")
+
+
+def test_what_the_operator_sees(fabric: Any) -> None:
+    """The commands, as they are typed."""
+    from click.testing import CliRunner
+
+    from metalimmu.cli import cli
+
+    made = fabric(boot="onie")
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(cli, ["--site", str(made.site), *words])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    plan = said("plan", "leaf-1")
+    assert "method    onie" in plan
+    assert "onie-boot-mode -o install" in plan
+    assert "all bonds up on leaf-2" not in plan
+    assert "ssh-ed25519" in said("switch", "key", "leaf-1")
+    assert "may_go: true" in said("switch", "show", "leaf-1")
+    assert "is taken for right" in said("switch", "key", "leaf-1", "--forget")
+    assert "first one seen" in said("switch", "key", "leaf-1")
+    assert "leaf-1" in said("host", "list")
+
+
+def test_what_was_done_before_the_restart_is_taken_back(fabric: Any) -> None:
+    made = fabric(boot="onie")
+    leaf = made.switches["leaf-1"]
+    leaf.put("stuck", "")  # ONIE's partition is read-only
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert "says unknown" in run.error.message
+    assert leaf.read("traffic") == "normal"
+    assert any("TSA" in line for line in leaf.read("log").splitlines())
+    record = site(made).store.host("leaf-1")
+    assert (record.quarantine, record.state) == (None, "enrolled")
+    assert site(made).store.switches.get(run.id).ended is not None
+    assert leaf.ask("/switch") is None
+
+
+def test_a_bmc_starts_a_switch_that_is_off(fabric: Any, tmp_path: Path) -> None:
+    import threading
+
+    from metalimmu.bmc.fake_machines import FileMachine
+    from metalimmu.observed.machine import Machine
+
+    made = fabric(boot="onie")
+    leaf = made.switches["leaf-1"]
+    path = tmp_path / "leaf-1.json"
+    FileMachine(path).create(Machine(power="Off", serial=leaf.serial))
+    with_bmc(made, path)
+    (leaf.root / "up").unlink()
+    leaf.refresh()
+    assert [s.name for s in plan_host(site(made), "leaf-1").steps][3:5] == ["start", "fetched"]
+
+    def boots() -> None:
+        until(lambda: FileMachine(path).read().power != "Off", 30)
+        leaf.put("onie_mode", "install")
+        leaf.put("reboot", "")
+
+    thread = threading.Thread(target=boots)
+    thread.start()
+    run = reimage(made.site, "leaf-1")
+    thread.join(30)
+    assert run.status is RunStatus.succeeded, run.error
+    started = next(s for s in site(made).store.steps(run.id) if s.name == "start")
+    assert [r["method"] for r in started.evidence["requests"]]
+
+
+def test_a_switch_that_is_silent_and_on_may_carry_traffic(fabric: Any, tmp_path: Path) -> None:
+    """Its document may have the wrong address: it is not reset while its peer could not carry on."""
+    from metalimmu.bmc.fake_machines import FileMachine
+    from metalimmu.errors import GuardRefused
+    from metalimmu.observed.machine import Machine
+    from metalimmu.service.planning import check_seen
+
+    made = fabric(boot="onie")
+    leaf, peer = made.switches.values()
+    path = tmp_path / "leaf-1.json"
+    FileMachine(path).create(Machine(power="On", serial=leaf.serial))
+    with_bmc(made, path)
+    (leaf.root / "up").unlink()
+    peer.put("bond-down", "")
+    leaf.refresh()
+    with pytest.raises(GuardRefused, match="down: bond2"):
+        check_seen(plan_host(site(made), "leaf-1"))
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert "down: bond2" in run.error.message
+    leaf.put("up", "")
+    leaf.put("etc/os-release", "NAME=ONIE")  # it is in ONIE, and says so
+    assert any("it carries nothing" in w for w in plan_host(site(made), "leaf-1").warnings)
+
+
+def with_bmc(made: SwitchRack, path: Path) -> None:
+    hosts = made.site / "hosts/leaves.yaml"
+    text = hosts.read_text().replace("ssh://127.0.0.1:4001", f"fake://{path}")
+    hosts.write_text(text.replace("peer: leaf-2", "peer: leaf-2\n    ssh: 127.0.0.1:4001"))
