@@ -123,6 +123,15 @@ class Desk:
                 self._found.popitem(last=False)
         return found if found is not None and found.ended is None else None
 
+    def known(self, kind: Secret, secret: str) -> Deployment | None:
+        """As `running`, of those that were found within the last second."""
+        at, found = self._found.get((kind, hashed(secret)), (0.0, None))
+        return found if found is not None and found.ended is None and time.monotonic() - at <= _FRESH else None
+
+    def loaded(self, digest: str) -> Served | None:
+        """As `image`, of those that are in memory."""
+        return self._served.get(digest)
+
     async def pace(self, deployment: Deployment, size: int) -> None:
         """Returns when so many bytes of a chunk may leave for the rack of this machine."""
         if not self.racks.limited:

@@ -21,7 +21,9 @@ from metalimmu.wire import cpio
 VMLINUZ, INITRD, ROOT, SLOT = "vmlinuz", "initrd", "root.cpio", "slot.cpio"
 NAMES = (VMLINUZ, INITRD, ROOT, SLOT)
 INITRDS = (INITRD, ROOT, SLOT)
-ARGUMENTS = "metalimmu.media=network console=tty0 console=ttyS0,115200 loglevel=4 panic=30"  # otherwise as pxe/ramdisk/grub.cfg
+ARGUMENTS = (
+    "metalimmu.media=network console=tty0 console=ttyS0,115200 loglevel=4 panic=30"  # otherwise as pxe/ramdisk/grub.cfg
+)
 SQUASHFS = "root.squashfs"  # where the initrd looks for it
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 from urllib.parse import unquote_plus
 
 from aiohttp import web
 
 from metalimmu import log
+from metalimmu.boot import quick_chunks
+from metalimmu.boot.desk import Desk
 from metalimmu.boot.listeners import BACKLOG
 from metalimmu.boot.netboot import Netboot, Question
+from metalimmu.boot.quick_chunks import Sending
 from metalimmu.boot.scripts import Loader
 
 PREFIX = b"GET /boot/ipxe?"
@@ -40,13 +44,14 @@ class Door:
     def __init__(
         self,
         netboot: Netboot,
+        desk: Desk | None,
         sock: socket.socket,
         server: Callable[[bytes], asyncio.Protocol],
         *,
         most: int,
         idle: Callable[[], float],
     ) -> None:
-        """`server` makes the protocol that answers everything else; it is given what was read already. `idle`: seconds that a
+        """`desk`: for chunks; None: there are none here. `server` makes the protocol that answers everything else; it is given what was read already. `idle`: seconds that a
         connection may go without a whole request.
         """
         self._netboot = netboot
@@ -55,6 +60,8 @@ class Door:
         self._most = most
         self._idle = idle
         self._loop = asyncio.get_running_loop()
+        self._desk = desk
+        self._sending: dict[socket.socket, Sending] = {}
         self._waiting: dict[socket.socket, tuple[bytes, str, float]] = {}  # what was read, from where, since when
         self._handed: set[asyncio.Task[None]] = set()
         sock.setblocking(False)
@@ -99,9 +106,22 @@ class Door:
         data = before + new
         while data:
             end = data.find(_END)
-            asks = data.startswith(PREFIX) if len(data) >= len(PREFIX) else PREFIX.startswith(data)
+            chunk = self._desk is not None and _begins(data, quick_chunks.PREFIX)
+            asks = chunk or _begins(data, PREFIX)
             if asks and end < 0 and len(data) <= MOST:
                 break  # the rest comes
+            if chunk and end >= 0:
+                sending, stays = self._chunk(data[:end])
+                if sending is None or not stays:
+                    self._waiting[conn] = (data, peer, self._loop.time())
+                    self._loop.remove_reader(conn.fileno())
+                    self._later(self._look_up(conn, end, stays=stays))
+                    return
+                self._sending[conn] = sending
+                self._waiting[conn] = (data[end + len(_END) :], peer, self._loop.time())
+                self._loop.remove_reader(conn.fileno())
+                self._push(conn)
+                return
             answer, stays = self._answer(data[:end], peer) if asks and end >= 0 else (None, True)
             if answer is None:
                 self._hand_over(conn, data)
@@ -113,18 +133,59 @@ class Door:
             since = self._loop.time()
         self._waiting[conn] = (data, peer, since)
 
+    def _chunk(self, head: bytes) -> tuple[Sending | None, bool]:
+        parts = _parts(head)
+        if parts is None or self._desk is None or b"range" in head.lower():
+            return None, True
+        target, stays = parts
+        return (quick_chunks.find(self._desk, target) if stays else None), stays
+
+    async def _look_up(self, conn: socket.socket, end: int, *, stays: bool) -> None:
+        """Its deployment was not in memory, or it asks for what is none: once more, then it is the real server's."""
+        data, peer, _ = self._waiting[conn]
+        parts = _parts(data[:end])
+        if parts is not None and self._desk is not None and stays:
+            await quick_chunks.learn(self._desk, parts[0])
+        if conn not in self._waiting:
+            return  # closed meanwhile
+        sending, _ = self._chunk(data[:end]) if stays else (None, stays)
+        if sending is None:
+            self._hand_over(conn, data)
+            return
+        self._sending[conn] = sending
+        self._waiting[conn] = (data[end + len(_END) :], peer, self._loop.time())
+        self._push(conn)
+
+    def _push(self, conn: socket.socket) -> None:
+        """One chunk, then what was asked meanwhile."""
+        sending = self._sending[conn]
+        try:
+            done = sending.push(conn)
+        except OSError:
+            self._end(conn)
+            return
+        data, peer, _ = self._waiting[conn]
+        self._waiting[conn] = (data, peer, self._loop.time())
+        if not done:
+            self._loop.add_writer(conn.fileno(), self._push, conn)
+            return
+        self._loop.remove_writer(conn.fileno())
+        sending.close()
+        del self._sending[conn]
+        if data:  # who asks before it has its answer is the real server's
+            self._hand_over(conn, data)
+        else:
+            self._loop.add_reader(conn.fileno(), self._read, conn)
+
     def _answer(self, head: bytes, peer: str) -> tuple[bytes | None, bool]:
         """The whole answer, and whether the connection stays. None: somebody else answers."""
-        line, _, fields = head.partition(b"\r\n")
-        _, _, rest = line.partition(b" ")
-        target, _, version = rest.partition(b" ")
-        lower = fields.lower()
-        if version not in (b"HTTP/1.1", b"HTTP/1.0") or b"content-length" in lower or b"transfer-encoding" in lower:
+        parts = _parts(head)
+        if parts is None:
             return None, True
+        target, stays = parts
         text = self._netboot.quick(question(target.partition(b"?")[2].decode("latin-1"), peer))
         if text is None:
             return None, True
-        stays = b"connection: close" not in lower and (version == b"HTTP/1.1" or b"connection: keep-alive" in lower)
         return b"".join((_HEAD, str(len(text)).encode(), _STAYS if stays else _CLOSES, text)), stays
 
     def _sent(self, conn: socket.socket, answer: bytes) -> bool:
@@ -137,7 +198,10 @@ class Door:
     def _hand_over(self, conn: socket.socket, data: bytes) -> None:
         self._loop.remove_reader(conn.fileno())
         del self._waiting[conn]
-        task = self._loop.create_task(self._hand(conn, data))
+        self._later(self._hand(conn, data))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
         self._handed.add(task)
         task.add_done_callback(self._handed.discard)
 
@@ -146,9 +210,16 @@ class Door:
             await self._loop.connect_accepted_socket(lambda: self._server(data), conn)
         except OSError:
             conn.close()
+        except asyncio.CancelledError:  # the service stops
+            conn.close()
+            raise
 
     def _end(self, conn: socket.socket) -> None:
         self._loop.remove_reader(conn.fileno())
+        sending = self._sending.pop(conn, None)
+        if sending is not None:
+            self._loop.remove_writer(conn.fileno())
+            sending.close()
         del self._waiting[conn]
         conn.close()
 
@@ -157,6 +228,22 @@ class Door:
         for conn in [c for c, (_, _, since) in self._waiting.items() if since < old]:
             self._end(conn)
         self._timer = self._loop.call_later(_SWEEP, self._sweep)
+
+
+def _begins(data: bytes, prefix: bytes) -> bool:
+    return data.startswith(prefix) if len(data) >= len(prefix) else prefix.startswith(data)
+
+
+def _parts(head: bytes) -> tuple[bytes, bool] | None:
+    """Target, and whether the connection stays. None: this is not for us to understand."""
+    line, _, fields = head.partition(b"\r\n")
+    _, _, rest = line.partition(b" ")
+    target, _, version = rest.partition(b" ")
+    lower = fields.lower()
+    if version not in (b"HTTP/1.1", b"HTTP/1.0") or b"content-length" in lower or b"transfer-encoding" in lower:
+        return None
+    stays = b"connection: close" not in lower and (version == b"HTTP/1.1" or b"connection: keep-alive" in lower)
+    return target, stays
 
 
 def question(query: str, peer: str, loader: Loader = "ipxe") -> Question:

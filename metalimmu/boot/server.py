@@ -137,7 +137,9 @@ async def _open(
         return _Connection(manager, loop, most, alive, first)
 
     if booting is not None:
-        return Door(booting.netboot, sock, connection, most=most, idle=lambda: IDLE), runner
+        return Door(
+            booting.netboot, desk if listener.chunks else None, sock, connection, most=most, idle=lambda: IDLE
+        ), runner
     server = await loop.create_server(
         connection,
         sock=sock,

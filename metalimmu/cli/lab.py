@@ -103,7 +103,10 @@ def up(
     first = made.spec.servers[0].name
     racked = [f"{count} {what}" for count, what in ((servers, "servers"), (switches, "switches")) if count]
     click.echo(f"{' and '.join(racked)} are up, powered off. Next:\n")
-    click.echo(f"  metalimmu --site {made.site} reimage {first}")
+    by_network = (
+        " --method pxe" if made.spec.segment and servers else ""
+    )  # what somebody wanted who asked for a network
+    click.echo(f"  metalimmu --site {made.site} reimage {first}{by_network}")
     click.echo(f"  metalimmu lab console {first} -f --name {name}")
     click.echo(f"  metalimmu lab down --name {name}")
 

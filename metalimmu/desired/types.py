@@ -231,9 +231,7 @@ class Urls(Document, frozen=True, kw_only=True):
     ]
     chunks: Annotated[str, Meta(pattern=r"^https?://.+", description="an http:// or https:// URL")] | None = None
     boot: (
-        Annotated[
-            str, Meta(pattern=r"^http://.+", description="an http:// URL", examples=["http://10.1.0.5:8080"])
-        ]
+        Annotated[str, Meta(pattern=r"^http://.+", description="an http:// URL", examples=["http://10.1.0.5:8080"])]
         | None
     ) = None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +57,11 @@ class Segment:
 
 
 @pytest.fixture
-def segment(tmp_path):
+def segment():
     tag = secrets.token_hex(3)
     ours, machines = f"mi-{tag}-a", f"mi-{tag}-b"
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.name.startswith("pytest-"):
-            parent.chmod(0o755)  # dnsmasq gives up root
+    folder = Path(tempfile.mkdtemp(prefix="metalimmu-test-"))
+    folder.chmod(0o755)  # dnsmasq gives up root, and pytest's folders are root's alone
     try:
         for name in (ours, machines):
             subprocess.run(["ip", "netns", "add", name], check=True)
@@ -70,8 +70,9 @@ def segment(tmp_path):
         ip(ours, "addr", "add", "10.9.0.1/24", "dev", "eth0")
         ip(ours, "link", "set", "eth0", "up")
         ip(machines, "link", "set", "eth0", "up")
-        yield Segment(ours, machines, tmp_path)
+        yield Segment(ours, machines, folder)
     finally:
+        shutil.rmtree(folder, ignore_errors=True)
         for name in (ours, machines):
             subprocess.run(["ip", "netns", "del", name], check=False)
 

@@ -49,9 +49,8 @@ def test_a_machine_with_a_deployment_gets_its_boot(offered):
         assert (status, body) == (200, f"n1 {name} ".encode() * 100_000)
     assert offered.get(f"/m/{secret}/root.cpio")[0] == 404
     until(lambda: offered.store.deployment("n1").media_bytes > 2_000_000, what="bytes are counted")
-    record = offered.store.deployment("n1")
-    assert record.asked == 1
-    assert record.last_seen is not None
+    until(lambda: offered.store.deployment("n1").asked == 1, what="that it has asked is written")
+    assert offered.store.deployment("n1").last_seen is not None
     (said,) = [e.text for e in offered.store.history("n1") if "boot script given" in e.text]
     assert "1 of at most 5" in said
     assert "serial number and UUID and MAC" in said
