@@ -354,3 +354,10 @@ def m070_config(db: Any) -> None:
         db["deployments"].add_column(column, str, not_null_default="")
     for column, kind in (("config_at", float), ("config_seen_at", float), ("push", str), ("queued", float)):
         db["deployments"].add_column(column, kind)
+
+
+@migrations()
+def m080_half_read(db: Any) -> None:
+    """Hosts that are read, and never all of them; see scan_records.HostScan."""
+    for column in ("gaps", "dark"):
+        db["scan_hosts"].add_column(column, int, not_null_default=0)
