@@ -6,6 +6,7 @@ import fcntl
 import functools
 import hashlib
 import lzma
+import random
 import re
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from metalimmu.images.build import build
 from metalimmu.images.catalogue import Catalogue, Image
 
 SOURCES = ("add", "build", "chunks", "debian", "disk", "ext4", "layout", "tree")
+CONTENT = 6 << 20  # bytes that differ from version to version: a write of some length
 RC_LOCAL = "#!/bin/sh\nhttpd -h /srv/www\n"
 WEB = {"1": "ok 1", "2": "ok 2", "3": "out of order"}  # version of `web` -> what its web server says of itself
 # Small ones that security updates touch often; the first that has two versions right now is the one that is updated.
@@ -74,6 +76,7 @@ def web() -> Catalogue:
             (root / "etc/rc.local").chmod(0o755)
             (root / "srv/www").mkdir(parents=True)
             (root / "srv/www/healthz").write_text(f"{words}\n")
+            (root / "srv/www/content").write_bytes(random.Random(version).randbytes(CONTENT))
             image(f"web@{version}", "tiny", base=None if version == "1" else "web@1", files=root)
     return catalogue()
 
