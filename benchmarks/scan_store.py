@@ -157,7 +157,7 @@ def reading(fleet: Fleet) -> float:
         specs = [site.spec(bmc.name) for bmc in fleet]
         began = time.process_time()
         count = 0
-        for found in collecting(specs, reader.walk, ledger=site.store, budget=site.budget, folder=site.folder):
+        for found in collecting(specs, reader.walk, ledger=site.ledger, budget=site.budget, folder=site.folder):
             count += reader.judged(found).read
         spent = time.process_time() - began
         reader.save()

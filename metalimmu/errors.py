@@ -138,7 +138,10 @@ class BmcCertificateError(BmcError):
 
 
 class BmcLoginRefused(BmcError):
-    default_hint = "correct the credentials; these are not tried again, so that no account is locked (`power status HOST --retry-login` does)"
+    default_hint = (
+        "correct the credentials; these are not tried again, so that no account is locked. Is the account good now? "
+        "`power status HOST`, `scan --inventory` and `discover` try once more with --retry-login"
+    )
 
 
 class BmcLoginNotTried(BmcLoginRefused):

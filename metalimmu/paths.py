@@ -21,3 +21,8 @@ def cache() -> Path:
         or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metalimmu"
     )
     return Path(base)
+
+
+def state() -> Path:
+    """What must outlive a command and belongs to no site. XDG base directory specification. Raises RuntimeError: no home."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "metalimmu"

@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
+from urllib.parse import SplitResult
 
 import msgspec
 
 from metalimmu.bmc.answers import clean
+from metalimmu.bmc.collect import proxy as proxies
 from metalimmu.bmc.presence import PORT as IPMI_PORT
 from metalimmu.bmc.presence import IpmiSeen, Presence
 from metalimmu.bmc.service_root import Patience, RedfishSeen, look
 from metalimmu.bmc.spots import Spot
+from metalimmu.bmc.unknown import ProxyUnusable
 
 WAITING = 20
 """So many times `sockets` addresses wait for an answer by UDP, or for their turn, in memory."""
@@ -33,6 +36,8 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     answer: float = 10.0
     ipmi: float = 1.0
     ipmi_port: int = IPMI_PORT
+    proxy: str | None = None
+    """Through which BMCs are reached, as `bmc.proxy` of a site. UDP does not go through it: no IPMI is seen then."""
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,18 +56,24 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
 async def sweep(
     spots: Iterable[Spot], settings: Sweep, *, looked_at: Callable[[], None] = lambda: None
 ) -> AsyncIterator[Sighting]:
-    """Those that answered, as they are seen. Never raises for what an address does. `looked_at` is called once per address."""
+    """Those that answered, as they are seen. Never raises for what an address does. `looked_at` is called once per address.
+    Raises UsageError for a proxy's address, ProxyUnusable.
+    """
+    through = proxies.parsed(settings.proxy) if settings.proxy else None
     room = asyncio.Semaphore(WAITING * settings.sockets)
     sockets = asyncio.Semaphore(settings.sockets)
     seen: asyncio.Queue[Sighting] = asyncio.Queue()
     running: set[asyncio.Task[None]] = set()
-    presence = await _presence()
+    presence = await _presence() if through is None else {}
+    unusable: list[ProxyUnusable] = []
 
     async def one(spot: Spot) -> None:
         try:
-            sighting = await _look(spot, settings, presence, sockets)
+            sighting = await _look(spot, settings, presence, sockets, through)
             if sighting.found or sighting.trouble:
                 seen.put_nowait(sighting)
+        except ProxyUnusable as exc:
+            unusable.append(exc)
         finally:
             looked_at()
             room.release()
@@ -73,6 +84,8 @@ async def sweep(
         due = loop.time()
         for spot in spots:
             await room.acquire()
+            if unusable:
+                break
             if (wait := due - loop.time()) > 0:
                 await asyncio.sleep(wait)
             due = max(due, loop.time() - 1 / settings.rate) + 1 / settings.rate
@@ -81,6 +94,8 @@ async def sweep(
             task.add_done_callback(running.discard)
         while running:
             await asyncio.wait(running)
+        if unusable:
+            raise unusable[0]
 
     starter = asyncio.create_task(begin())
     try:
@@ -110,16 +125,24 @@ async def _presence() -> dict[int, Presence]:
     return found
 
 
-async def _look(spot: Spot, settings: Sweep, presence: dict[int, Presence], sockets: asyncio.Semaphore) -> Sighting:
+async def _look(
+    spot: Spot,
+    settings: Sweep,
+    presence: dict[int, Presence],
+    sockets: asyncio.Semaphore,
+    through: SplitResult | None,
+) -> Sighting:
+    """Raises ProxyUnusable."""
     try:
-        family, address = await _resolved(spot.host)
+        # Names behind a proxy are often known there only.
+        family, address = await _resolved(spot.host) if through is None else (0, spot.host)
     except OSError as exc:
         return Sighting(spot=spot, trouble=f"no address: {clean(str(exc.strerror or exc), 100)}")
     patience = Patience(settings.connect, settings.answer)
 
     async def redfish() -> tuple[RedfishSeen | None, str]:
         async with sockets:
-            return await look(spot, address, patience)
+            return await look(spot, address, patience, through)
 
     ipmi, (seen, trouble) = await asyncio.gather(_ipmi(spot, address, settings, presence.get(family)), redfish())
     return Sighting(spot=spot, redfish=seen, ipmi=ipmi, trouble=trouble)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from metalimmu.bmc.answers import clean
-from metalimmu.plan.identity import PLACEHOLDERS
 from metalimmu.bmc.unknown import BmcTimeout, unknown
 from metalimmu.errors import BmcBroken, BmcError, BmcUnreachable, BmcUnsupported
 from metalimmu.observed.types import Component, Inventory, PowerState, Reason, SystemIdentity, Unknown
+from metalimmu.plan.identity import PLACEHOLDERS
 
 DRIVER = "ipmi"
 Found = dict[str, Any]

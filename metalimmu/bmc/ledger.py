@@ -10,9 +10,11 @@ import threading
 import time
 from typing import Protocol
 
+from metalimmu.bmc.sessions import Sessions
 
-class LoginLedger(Protocol):
-    """Kept by the store, so that it outlives a process; `MemoryLedger` where there is no store."""
+
+class Refusals(Protocol):
+    """Kept by the store of a site, so that it outlives a process; without a site by `ledger_file`."""
 
     def refused(self, bmc: str, version: str) -> str | None:
         """When this version was refused (ISO 8601, or any words), or None."""
@@ -25,15 +27,35 @@ class LoginLedger(Protocol):
         ...
 
 
+class LoginLedger(Refusals, Protocol):
+    """What is known of logins by all processes: who refused them, and which of their sessions are still there."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+
+
+class Ledger:
+    """Refusals that somebody else keeps, and sessions beside them."""
+
+    def __init__(self, refusals: Refusals, sessions: Sessions) -> None:
+        self.sessions = sessions
+        self.refused = refusals.refused
+        self.record_refusal = refusals.record_refusal
+        self.clear = refusals.clear
+
+
 class MemoryLedger:
+    """Of one process."""
+
     def __init__(self) -> None:
+        self.sessions = Sessions(None)
         self._refused: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     def refused(self, bmc: str, version: str) -> str | None:
         with self._lock:
             when = self._refused.get((bmc, version))
-        return None if when is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+        return None if when is None else stamp(when)
 
     def record_refusal(self, bmc: str, version: str, when: float) -> None:
         with self._lock:
@@ -46,3 +68,14 @@ class MemoryLedger:
 
 PROCESS = MemoryLedger()
 """Shared by all connections of this process that were given no other."""
+
+
+def stamp(when: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))
+
+
+def forget(ledger: Refusals, address: str) -> None:
+    """As `clear`, for an address as documents have it. The base URL names a BMC that speaks Redfish."""
+    base = address.removeprefix("redfish+").removeprefix("redfish-raw+").rstrip("/")
+    for name in {address, base}:
+        ledger.clear(name)

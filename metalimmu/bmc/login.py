@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 from metalimmu import log
-from metalimmu.bmc import answers, uris
+from metalimmu.bmc import answers, readonly, uris
 from metalimmu.bmc.answers import Answer
 from metalimmu.bmc.credentials import Credentials
 from metalimmu.bmc.ledger import LoginLedger
@@ -95,6 +95,7 @@ class Login:
             return
         try:
             answer = yield Request("DELETE", session, None, headers)
+            self._ledger.sessions.ended(self._bmc, session)
             if answer.status_code >= 400 and answer.status_code not in (401, 404):  # it has ended already
                 LOG.info("%s: the session %s could not be ended: HTTP %s", self._bmc, session, answer.status_code)
         finally:
@@ -122,6 +123,22 @@ class Login:
         where = yield from self._where()
         made = (yield from self._make_session(where, credentials)) if where else None
         self._headers = made or _basic(credentials)
+        if made and self._session:
+            self._ledger.sessions.made(self._bmc, self._session)
+            for uri in self._ledger.sessions.left(self._bmc):
+                yield from self._end_left_over(uri, credentials.username, made)
+
+    def _end_left_over(self, uri: str, username: str, headers: dict[str, str]) -> Steps[None]:
+        """A session of ours whose process was killed. Numbers come again after a BMC's restart: not another user's."""
+        self._ledger.sessions.ended(self._bmc, uri)  # once: a BMC that does not allow it is not asked again
+        try:
+            readonly.check("DELETE", uris.local(uri))
+            answer = yield Request("GET", uri, None, headers)
+            if answer.status_code == 200 and answer.document().get("UserName") == username:
+                LOG.info("%s: session %s was left behind by a process that was killed; it is ended", self._bmc, uri)
+                yield Request("DELETE", uri, None, headers)
+        except BmcError as exc:
+            LOG.info("%s: session %s was left behind, and is left to time out: %s", self._bmc, uri, exc)
 
     def _where(self) -> Steps[str | None]:
         """Where sessions are made. The root must be readable without a login (DSP0266), and is not everywhere."""

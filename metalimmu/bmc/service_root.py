@@ -10,14 +10,16 @@ import io
 import ssl
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import msgspec
 
 from metalimmu.bmc.answers import clean, document
+from metalimmu.bmc.collect.dial import Place, dial
 from metalimmu.bmc.document import Doc
 from metalimmu.bmc.spots import Spot
-from metalimmu.errors import BmcBroken
+from metalimmu.bmc.unknown import ProxyUnusable
+from metalimmu.errors import BmcBroken, BmcError
 
 ROOT = "/redfish/v1/"
 LARGEST = 1 << 20
@@ -50,15 +52,19 @@ class Patience(NamedTuple):
     answer: float
 
 
-async def look(spot: Spot, address: str, patience: Patience) -> tuple[RedfishSeen | None, str]:
-    """What is there, or why it is nothing that we can read; neither where nobody lives. Never raises for what it does."""
+async def look(
+    spot: Spot, address: str, patience: Patience, proxy: SplitResult | None = None
+) -> tuple[RedfishSeen | None, str]:
+    """What is there, or why it is nothing that we can read; neither where nobody lives. Never raises for what it does, but
+    ProxyUnusable.
+    """
     if spot.scheme == "ipmi":
         return None, ""
     tls = spot.scheme != "redfish+http"
     port = spot.port or (443 if tls else 80)
     try:
         async with asyncio.timeout(patience.connect + patience.answer):
-            return await _root(spot, address, port, patience, tls=tls)
+            return await _root(spot, Way(address, port, proxy), patience, tls=tls)
     except TimeoutError:
         return None, f"port {port} took the connection and did not answer in time"
     except _Nobody:
@@ -71,16 +77,20 @@ async def look(spot: Spot, address: str, patience: Patience) -> tuple[RedfishSee
         return None, f"port {port}: {clean(exc.message, 200)}"
 
 
+class Way(NamedTuple):
+    address: str
+    port: int
+    proxy: SplitResult | None
+
+
 class _Nobody(Exception):
     """No TCP connection: nobody lives here, or a firewall does. Most addresses of a network; not worth a line."""
 
 
-async def _root(
-    spot: Spot, address: str, port: int, patience: Patience, *, tls: bool
-) -> tuple[RedfishSeen | None, str]:
-    path = ROOT
+async def _root(spot: Spot, way: Way, patience: Patience, *, tls: bool) -> tuple[RedfishSeen | None, str]:
+    path, port = ROOT, way.port
     for _ in range(HOPS):
-        status, headers, body, peer = await _get(spot, address, port, path, patience, tls=tls)
+        status, headers, body, peer = await _get(spot, way, path, patience, tls=tls)
         onward = headers.get("Location", "")
         if status in (301, 302, 303, 307, 308) and onward:
             here = f"http{'s' if tls else ''}://{spot.host if ':' not in spot.host else f'[{spot.host}]'}:{port}"
@@ -146,14 +156,11 @@ def short(text: str) -> str:
 
 
 async def _get(
-    spot: Spot, address: str, port: int, path: str, patience: Patience, *, tls: bool
+    spot: Spot, way: Way, path: str, patience: Patience, *, tls: bool
 ) -> tuple[int, http.client.HTTPMessage, bytes, _Peer]:
-    """One GET over one connection. Raises _Nobody, OSError, HTTPException, BmcBroken."""
-    try:
-        async with asyncio.timeout(patience.connect):
-            reader, writer = await asyncio.open_connection(address, port, limit=1 << 16)
-    except (OSError, TimeoutError) as exc:
-        raise _Nobody from exc
+    """One GET over one connection. Raises _Nobody, ProxyUnusable, OSError, HTTPException, BmcBroken."""
+    port = way.port
+    reader, writer = await _connection(way, patience.connect)
     try:
         if tls:
             await writer.start_tls(
@@ -169,6 +176,20 @@ async def _get(
         return (*await _answer(reader), peer)
     finally:
         writer.transport.abort()  # no farewell: a BMC that does not answer one would hold the socket
+
+
+async def _connection(way: Way, seconds: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises _Nobody, ProxyUnusable."""
+    try:
+        if way.proxy is None:
+            async with asyncio.timeout(seconds):
+                return await asyncio.open_connection(way.address, way.port, limit=1 << 16)
+        there = await dial(Place(way.address, way.address, way.port, None, None, way.proxy), seconds)
+        return await asyncio.open_connection(sock=there.sock, limit=1 << 16)
+    except ProxyUnusable:
+        raise
+    except (OSError, TimeoutError, BmcError) as exc:
+        raise _Nobody from exc
 
 
 async def _answer(reader: asyncio.StreamReader) -> tuple[int, http.client.HTTPMessage, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ ABSURD = 1 << 24
 """And at all: a /8, or nothing of IPv6 that is worth a sweep."""
 
 _RANGE = re.compile(r"^([0-9a-fA-F.:]+)-([0-9a-fA-F.:]+)$")
+_WITH_PORT = re.compile(r"^([0-9a-fA-F.:]+/[0-9]+|[0-9.]+-[0-9.]+):([1-9][0-9]{0,5})$")
 _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\.?$")
 _COLUMNS = ("bmc", "bmc_address", "address", "ip", "oob_ip", "host")
 
@@ -39,41 +40,45 @@ class Spot(msgspec.Struct, frozen=True):
 
 
 class Spots(msgspec.Struct, frozen=True):
-    networks: tuple[Net, ...]  # none overlaps another
+    networks: tuple[tuple[Net, int], ...]  # each with a port as in Spot; of one port none overlaps another
     single: tuple[Spot, ...]  # in none of the networks, unless with a port or a scheme of its own
 
     def __len__(self) -> int:
-        return len(self.single) + sum(_usable(n) for n in self.networks)
+        return len(self.single) + sum(_usable(n) for n, _ in self.networks)
 
     def __iter__(self) -> Iterator[Spot]:
         yield from self.single
-        for network in self.networks:
-            yield from (Spot(str(a)) for a in network.hosts())
+        for network, port in self.networks:
+            yield from (Spot(str(a), port) for a in network.hosts())
 
 
-def parse(items: Iterable[str], *, large: bool = False) -> Spots:
-    """From CIDRs, ranges (`10.0.0.5-10.0.0.9`), addresses with or without port, host names and BMC addresses with their scheme.
+def parse(items: Iterable[str], *, ports: Sequence[int] = (), large: bool = False) -> Spots:
+    """From CIDRs, ranges (`10.0.0.5-10.0.0.9`), addresses, each with or without port, host names and BMC addresses with their
+    scheme. `ports`: of all that name none, unless they are IPMI's.
 
     What overlaps is looked at once. Raises UsageError for what is none of these, for nothing at all, and for more than
     65,536 addresses unless `large`.
     """
-    networks: list[Net] = []
+    networks: dict[int, list[Net]] = {}
     spots: dict[Spot, None] = {}
     for item in items:
-        found = _networks(item)
+        found, port = _networks(item)
         if found:
-            networks += found
+            for each in (port,) if port else ports or (0,):
+                networks.setdefault(each, []).extend(found)
         else:
-            spots[_spot(item)] = None
-    merged = _merged(networks)
-    single = tuple(s for s in spots if s.port or s.scheme != "any" or not _within(s.host, merged))
+            spot = _spot(item)
+            own = spot.port or not ports or spot.scheme == "ipmi"
+            spots |= {spot: None} if own else {Spot(spot.host, p, spot.scheme): None for p in ports}
+    merged = tuple((n, port) for port, nets in networks.items() for n in _merged(nets))
+    single = tuple(s for s in spots if s.scheme != "any" or not _within(s, merged))
     result = Spots(merged, single)
     # Sizes are summed here: len() of more than 2**63 is an OverflowError.
-    count = len(single) + sum(_usable(n) for n in merged)
+    count = len(single) + sum(_usable(n) for n, _ in merged)
     if count == 0:
         raise UsageError("no address to look at", hint="name networks, addresses, or a file with one of them per line")
     if count > ABSURD or (count > LARGEST and not large):
-        widest = max(merged, key=_usable, default=None)
+        widest = max((n for n, _ in merged), key=_usable, default=None)
         raise UsageError(
             f"{count:,} addresses are to be looked at ({widest} alone has {_usable(widest) if widest else 0:,})",
             hint="name smaller networks" + ("" if count > ABSURD else "; --yes if you mean all of them"),
@@ -94,20 +99,26 @@ def read(text: str) -> list[str]:
     return [row[column].strip() for row in rows if row[column].strip()]
 
 
-def _networks(item: str) -> list[Net]:
-    """Raises UsageError for a CIDR or a range that is none."""
+def _networks(item: str) -> tuple[list[Net], int]:
+    """The networks of a CIDR or a range, and the port after it or 0. Raises UsageError for one that is none."""
+    text, port = item, 0
+    if match := _WITH_PORT.match(item):
+        text, port = match[1], int(match[2])
+    if port > 65535:
+        raise UsageError(f"{item!r}: there is no port {port}", hint="write 10.0.0.0/24:8443")
     try:
-        if "/" in item and "://" not in item:
-            return [ipaddress.ip_network(item, strict=False)]
-        if match := _RANGE.match(item):
+        if "/" in text and "://" not in text:
+            return [ipaddress.ip_network(text, strict=False)], port
+        if match := _RANGE.match(text):
             first = ipaddress.ip_address(match[1])
             last = ipaddress.ip_address(match[2] if "." in match[2] or ":" in match[2] else _last(match[1], match[2]))
-            return list(ipaddress.summarize_address_range(first, last))
+            return list(ipaddress.summarize_address_range(first, last)), port
     except (ValueError, TypeError) as exc:
         raise UsageError(
-            f"{item!r} is no network or range: {exc}", hint="write 10.0.0.0/24 or 10.0.0.5-10.0.0.9"
+            f"{item!r} is no network or range: {exc}",
+            hint="write 10.0.0.0/24 or 10.0.0.5-10.0.0.9, with :8443 after it where BMCs have another port",
         ) from exc
-    return []
+    return [], 0
 
 
 def _last(first: str, ending: str) -> str:
@@ -160,16 +171,16 @@ def _merged(networks: list[Net]) -> tuple[Net, ...]:
     return (*ipaddress.collapse_addresses(four), *ipaddress.collapse_addresses(six))
 
 
-def _within(host: str, networks: tuple[Net, ...]) -> bool:
+def _within(spot: Spot, networks: tuple[tuple[Net, int], ...]) -> bool:
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(spot.host)
     except ValueError:
         return False
     # The first and last address of a network are no hosts: named by themselves they are looked at all the same.
     return any(
         address in n and (n.num_addresses <= 2 or address not in (n.network_address, n.broadcast_address))
-        for n in networks
-        if n.version == address.version
+        for n, port in networks
+        if n.version == address.version and port == spot.port
     )
 
 

@@ -29,6 +29,10 @@ class NotSent(BmcUnreachable):
     """Not a byte of the request has left us: it is safe to send it again, whatever it is."""
 
 
+class ProxyUnusable(NotSent):
+    """The proxy itself: it is not there, or takes no connection from us. The same for every BMC behind it."""
+
+
 class BmcTimeout(BmcUnreachable):
     """No answer in time, from a BMC that did take the connection."""
 

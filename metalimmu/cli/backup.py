@@ -13,6 +13,7 @@ from metalimmu.cli.output import emit, output_option, site_option
 if TYPE_CHECKING:
     from metalimmu.service.backup.make import Made, Protection
     from metalimmu.service.backup.restore import Report
+    from metalimmu.service.site import OpenSite
 
 _SHOWN = 10  # lines of a list
 
@@ -118,10 +119,26 @@ def restore(
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
+    _documents(opened, file)
     given = verb.Secrets(passphrase=schedule.passphrase(opened, passphrase_ref), identity=age_identity)
     with schedule.fetched(opened, file) as (stream, name):
         report = verb.restore(opened, stream, name, given, force=force, hold=hold)
     _tell(report, opened.state)
+
+
+def _documents(site: OpenSite, file: str) -> None:
+    """They come from git, and must be right. Raises SiteError."""
+    from metalimmu.errors import SiteError
+    from metalimmu.service.backup.documents import KEPT
+
+    try:
+        _ = site.docs
+    except SiteError:
+        if Path(file).is_file():
+            click.echo(
+                f"note: `tar -xf {file} documents` brings {', '.join(KEPT)} as they were, if one is missing", err=True
+            )
+        raise
 
 
 def _tell(report: Report, state: Path) -> None:

@@ -191,7 +191,8 @@ def _refused(proposals: list[Proposal], going: list[str], *, skip: bool) -> None
     if refused and not (skip and going):
         problems = tuple(f"{p.host}: {p.refused}" for p in refused)
         hint = refused[0].hint if len(refused) == 1 else ""
-        raise HostsRefused(f"{len(refused)} of {len(proposals)} hosts are refused", problems=problems, hint=hint)
+        text = f"{len(refused)} of {len(proposals)} hosts are refused" if len(proposals) > 1 else "the host is refused"
+        raise HostsRefused(text, problems=problems, hint=hint)
     for p in refused:
         click.echo(f"refused: {p.host}: {p.refused}", err=True)
 

@@ -35,11 +35,16 @@ def per_second(_ctx: click.Context, _param: click.Parameter, value: str) -> floa
 @click.argument("where", metavar="CIDR|ADDRESS|FILE|-...", nargs=-1, required=True)
 @optional_site_option
 @click.option("--credentials", metavar="REF", help="env:PREFIX, file:PATH, ...: one login per BMC, at most.")
+@click.option("--port", "ports", multiple=True, type=click.IntRange(1, 65535), help="Look at this port; repeatable.")
+@click.option(
+    "--proxy", metavar="URL", help="http://, socks5:// or socks5h://HOST:PORT; default: bmc.proxy of the site."
+)
 @click.option("--rate", default="50/s", callback=per_second, show_default=True, help="Addresses begun per second.")
 @click.option("--sockets", default=256, type=click.IntRange(1, 4000), show_default=True, help="Open at once.")
 @click.option(
     "--max-refused", default=3, type=click.IntRange(1), show_default=True, help="Refused logins, then no more."
 )
+@click.option("--retry-login", is_flag=True, help="Try credentials again that BMCs have refused before.")
 @click.option(
     "--write", "target", metavar="FILE", help="Merge what was found into FILE, for review: hosts/discovered.yaml."
 )
@@ -52,7 +57,8 @@ def discover(
     """Find BMCs: their service root over TLS and IPMI presence, logged in nowhere unless --credentials are given.
 
     Nothing is written to any BMC. No site is needed; with one, hosts that it has already are recognised by serial
-    number, then by address.
+    number, then by address. Networks take a port too: 10.0.0.0/24:8443. Ports are Redfish's, and through a proxy there
+    is no UDP: IPMI is looked for at addresses without either.
     """
     import msgspec
 
@@ -82,12 +88,15 @@ def discover(
     service.check(result)
 
 
-def _run(where: tuple[str, ...], site: Path | None, *, rate: float, sockets: int, **options: Any) -> Discovery:
+def _run(
+    where: tuple[str, ...], site: Path | None, *, rate: float, sockets: int, proxy: str | None, **options: Any
+) -> Discovery:
     from metalimmu.bmc.discovery import Sweep
     from metalimmu.service.brownfield import discover as service
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site) if site else None
+    proxy = proxy or (opened.docs.site.bmc.proxy if opened else None)
     shown = sys.stderr.isatty()
 
     def progress(done: int, of: int) -> None:
@@ -97,9 +106,9 @@ def _run(where: tuple[str, ...], site: Path | None, *, rate: float, sockets: int
     try:
         return service.discover(
             _items(where),
-            sweep=Sweep(rate=rate, sockets=sockets),
+            sweep=Sweep(rate=rate, sockets=sockets, proxy=proxy),
             folder=site,
-            ledger=opened.store if opened else None,
+            ledger=opened.ledger if opened else None,
             budget=opened.budget if opened else None,
             progress=progress,
             **options,
@@ -128,10 +137,16 @@ def _say(result: Discovery, fmt: str) -> None:
     redfish = sum(f.redfish != "" or f.bmc.startswith("redfish") for f in result.found)
     only = len(result.found) - redfish
     click.echo(
-        f"{result.looked_at} addresses looked at in {result.seconds:.0f} s: {redfish} BMCs with Redfish, {only} with IPMI only; "
+        f"{result.looked_at} addresses looked at in {result.seconds:.0f} s: {redfish} {'BMC' if redfish == 1 else 'BMCs'} with Redfish, {only} with IPMI only; "
         "nothing was written to any of them",
         err=True,
     )
+    if not result.found:
+        click.echo(
+            "do these BMCs have another port (10.0.0.0/24:8443, --port), or are they behind a proxy (--proxy)? "
+            "Is this machine let through to their network?",
+            err=True,
+        )
     for line in (*result.duplicates, *result.shared):
         click.echo(f"look at: {line}", err=True)
     shown = result.troubles if fmt == "wide" else result.troubles[:5]

@@ -66,10 +66,11 @@ def status(
 ) -> int:
     """0, 3 (drift that holds, of `fail_on` or worse, not waived) or 4 (more hosts unknown than `limit`; wins)."""
     from metalimmu.desired.profile import SEVERITIES
-    from metalimmu.service.scans.result import DRIFTED, NO_DRIFT, TOO_MANY_UNKNOWN
+    from metalimmu.plan.waivers import Waivers
+    from metalimmu.service.scans.result import DRIFTED, NO_DRIFT, TOO_MANY_UNKNOWN, states
 
     if limit is not None:
-        known = {h.host: h.state for h in site.store.known_hosts(hosts)}
+        known = states(site.store, hosts, Waivers(site.docs.waivers))
         if limit.exceeded(sum(1 for h in hosts if known.get(h, "unknown") == "unknown"), len(hosts)):
             return TOO_MANY_UNKNOWN
     bad = SEVERITIES[SEVERITIES.index(fail_on) :] if fail_on else ()

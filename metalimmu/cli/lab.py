@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,12 @@ IMAGES = ("tiny@1", "tiny@2")  # each built on the one before
 
 def folder(name: str) -> Path:
     """Where the lab of that name lives (XDG base directory specification: state). Raises UsageError."""
+    from metalimmu import paths
     from metalimmu.errors import UsageError
 
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,40}", name):
         raise UsageError(f"{name!r} is no lab name", hint="lower case, digits, . _ -; at most 41")
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "metalimmu" / "lab" / name
+    return paths.state() / "lab" / name
 
 
 def existing(name: str) -> Lab:

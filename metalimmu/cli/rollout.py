@@ -36,7 +36,7 @@ def show_plan(
         return
     print_proposals(proposals, fmt)
     if fmt != "name":
-        click.echo(totals(proposals))
+        _print_totals(site, proposals)
 
 
 def go(
@@ -65,7 +65,7 @@ def go(
     proposals = _propose(site, names, verb=verb, image=image, force=force, batch=batch, options=options)
     going = [p for p in proposals if p.goes]
     print_proposals(proposals, "table", most=_MOST)
-    click.echo(totals(proposals))
+    _print_totals(site, proposals)
     _refuse(proposals, skip=skip_refused and bool(going))
     if not going:
         return
@@ -167,6 +167,14 @@ def as_data(p: Proposal) -> dict[str, Any]:
     }
 
 
+def _print_totals(site: OpenSite, proposals: Sequence[Proposal]) -> None:
+    from metalimmu.service.rollouts import held_back
+
+    click.echo(totals(proposals))
+    for line in held_back(site, proposals):
+        click.echo(line)
+
+
 def totals(proposals: Sequence[Proposal]) -> str:
     """One sentence on the whole. Time: each wave as long as its slowest host, and its soak."""
     going = [p for p in proposals if p.goes and p.plan is not None]
@@ -184,5 +192,7 @@ def totals(proposals: Sequence[Proposal]) -> str:
         )
         if count
     ]
+    if not going:
+        return f"\nno host goes: {', '.join(others)}"
     text = f"\n{len(going)} hosts in {len(slowest)} waves: {boots} boots, {moved / 1e6:.1f} MB, about {minutes:.0f} min"
     return text + (f"; {', '.join(others)}" if others else "")

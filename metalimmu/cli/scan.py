@@ -15,6 +15,7 @@ from metalimmu.cli.output import emit, find_site, optional_site_option
 if TYPE_CHECKING:
     from metalimmu.service.scans.result import MaxUnknown, ScanResult
     from metalimmu.service.site import OpenSite
+    from metalimmu.store.scan_records import ScanRecord
 
 FORMATS = ("table", "json", "csv", "html", "junit")
 SEVERITIES = ("info", "warning", "critical")
@@ -31,6 +32,8 @@ _UNKNOWN = "Hosts that may be unknown (else status 4)."
 @click.option("--credentials", metavar="REF", help="With --inventory: env:PREFIX, file:PATH, ...")
 @click.option("--ca", metavar="PEM", help="With --inventory: what signed the certificates of the BMCs.")
 @click.option("--no-verify", is_flag=True, help="With --inventory: do not check certificates. Others may listen.")
+@click.option("--proxy", metavar="URL", help="With --inventory: http://, socks5:// or socks5h://HOST:PORT.")
+@click.option("--retry-login", is_flag=True, help="With --inventory: try credentials again that BMCs have refused.")
 @click.option("--resume", is_flag=False, flag_value="last", metavar="[ID]", help="Go on with a scan that broke off.")
 @click.option("--list", "list_", is_flag=True, help="List the last scans, and scan nothing.")
 @click.option("--everything", is_flag=True, help="Read hardware and cabling also where no profile asks.")
@@ -70,8 +73,14 @@ def _with_site(site: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -> i
     from metalimmu.service.scans.scan import scan as run
     from metalimmu.service.site import OpenSite
 
-    if options["credentials"] or options["ca"] or options["no_verify"]:
-        raise UsageError("--credentials, --ca and --no-verify go with --inventory", hint="a site says it in site.yaml")
+    if any(options[name] for name in ("credentials", "ca", "no_verify", "proxy")):
+        raise UsageError(
+            "--credentials, --ca, --no-verify and --proxy go with --inventory", hint="a site says it in site.yaml"
+        )
+    if options["retry_login"]:
+        raise UsageError(
+            "--retry-login goes with --inventory", hint="in a site: `metalimmu power status HOST --retry-login`"
+        )
     if options["resume"] and (options["hosts"] or options["selector"]):
         raise UsageError("--resume goes on with the hosts of the scan that broke off", hint="leave hosts and -l out")
     opened = OpenSite(site)
@@ -114,9 +123,10 @@ def _without_site(file: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -
     if options["no_verify"]:
         click.echo("warning: certificates are not checked: anyone on the path can read the BMCs' password", err=True)
     tls = Tls(ca=str(Path(options["ca"]).resolve()) if options["ca"] else None, verify=not options["no_verify"])
-    with scan_inventory(file, options["credentials"], tls=tls) as scanning:
+    with scan_inventory(file, options["credentials"], tls=tls, proxy=options["proxy"]) as scanning:
         with shown() as progress:
-            result = scanning.run(progress=progress, everything=options["everything"])
+            asked = {name: options[name] for name in ("everything", "retry_login")}
+            result = scanning.run(progress=progress, **asked)
         with to_file(options["out"]) as stream:
             if options["fmt"] == "junit":
                 _write(result, stream, **options)
@@ -165,8 +175,14 @@ def _list(site: Path) -> None:
             "began": when(s.created),
             "ended": when(s.finished) if s.finished else "not finished",
             "hosts": s.hosts,
-            **{name: s.counts.get("states", {}).get(name, 0) for name in ("match", "drift", "unknown")},
+            **{n: _states(s).get(n, 0) for n in ("match", "drift", "waived", "unknown")},
         }
         for s in OpenSite(site).store.scans()
     ]
-    emit(rows, ["id", "trigger", "began", "ended", "hosts", "match", "drift", "unknown"], "table", name="id")
+    emit(rows, ["id", "trigger", "began", "ended", "hosts", "match", "drift", "waived", "unknown"], "table", name="id")
+
+
+def _states(scan: ScanRecord) -> dict[str, int]:
+    """With the waivers of that day; of one that has not ended, without."""
+    found: dict[str, int] = scan.summary.get("states") or scan.counts.get("states", {})
+    return found

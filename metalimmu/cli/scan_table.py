@@ -46,23 +46,13 @@ CAUSE_COLUMNS = ("severity", "setting", "expected", "actual", "hosts", "which", 
 
 def cause_row(cause: Cause) -> dict[str, Any]:
     one = cause.drifts[0]
-    if cause.setting != one.setting:  # several of one job
-        return {
-            "severity": cause.severity,
-            "setting": cause.setting,
-            "expected": "",
-            "actual": cause.actual,
-            "hosts": len(cause.hosts),
-            "which": few(cause.hosts),
-            "by": cause.blame,
-        }
-    before = f"{cause.before} -> " if cause.before is not None and cause.before != one.actual else ""
-    word = "" if one.word == "differs" else f" ({one.word})"
+    before = f"{cause.before} -> " if cause.before is not None and cause.before != cause.actual else ""
+    word = "" if one.word in ("differs", cause.actual) else f" ({one.word})"
     return {
         "severity": cause.severity,
-        "setting": one.setting,
-        "expected": one.expected,
-        "actual": f"{before}{one.actual}{word}".strip(),
+        "setting": cause.setting,
+        "expected": cause.expected,
+        "actual": f"{before}{cause.actual}{word}".strip(),
         "hosts": len(cause.hosts),
         "which": few(cause.hosts),
         "by": cause.blame,
@@ -93,7 +83,11 @@ def few_of(examples: Iterable[str], count: int) -> str:
 def total(result: ScanResult) -> str:
     """`120 hosts: 100 match, 15 drift (2 critical, 30 warning; 1 waived), 5 unknown; 3 new, 1 fixed. Scan s-..., 42 s`"""
     counts, record = result.counts, result.record
-    states = [f"{counts.states[s]:,} {s}" for s in ("match", "drift", "no-profile", "unknown") if counts.states.get(s)]
+    states = [
+        f"{counts.states[s]:,} {s}"
+        for s in ("match", "drift", "waived", "no-profile", "unknown")
+        if counts.states.get(s)
+    ]
     by = [f"{result.severities[s]:,} {s}" for s in ("critical", "warning", "info") if result.severities.get(s)]
     inside = ", ".join(by) + (f"; {result.waived:,} waived" if result.waived else "")
     text = f"{record.hosts:,} hosts: {', '.join(states) or 'nothing was read'}"

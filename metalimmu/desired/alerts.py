@@ -75,4 +75,8 @@ class Alert(Document, frozen=True, kw_only=True):
     news: list[News] = []  # drift, fixed, unknown; empty: all of them (`on` would be true in YAML)
     severity: Severity = "warning"  # of drift: this and above
     unknown_scans: Annotated[int, Meta(ge=1, description="a number of scans")] = 3  # not read so often in a row
+    unknown_settings: Annotated[int, Meta(ge=0, description="a number of settings")] = 0
+    """So many settings that its profile asks for may be unknown of a host that counts as read. With 0 a host that is only
+    ever half read is told after `unknown_scans` like one that is silent.
+    """
     scope: str | None = None  # a selector, as with -l; without it all hosts

@@ -163,8 +163,8 @@ def _http(http: Http, call: Call, root: Path) -> Iterator[Said]:
 
 
 def _url(field: FieldPath, url: str, call: Call) -> Iterator[Said]:
-    """The host may be a template; a name and password in it would be in plans and logs."""
-    plain = re.sub(r"\{\{.*?\}\}", "x", url)
+    """Host and port may be templates; a name and password in it would be in plans and logs."""
+    plain = re.sub(r"\{\{.*?\}\}", "1", re.sub(r"\[\{\{.*?\}\}\]", "[::1]", url))
     try:
         parts = urlsplit(plain)
         wrong = not parts.netloc or re.search(r"\s", plain) or parts.port == 0

@@ -47,8 +47,15 @@ def title(call: Call) -> str:
         first = words(call.command)[:1] or ["command"]
         return _plain(first[0].rpartition("/")[2]) or "command"
     if url:
-        return _plain(("prometheus" if prometheus else urlsplit(url).hostname) or "") or "http"
+        return _plain("prometheus" if prometheus else _hostname(url)) or "http"
     return _plain("tcp-" + (getattr(call, "tcp", None) or ""))
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # [{{ address }}]: an IPv6 address once it is rendered
+        return ""
 
 
 def _plain(text: str) -> str:

@@ -58,13 +58,13 @@ class Undo(Call, frozen=True, kw_only=True):
 
     http: Url | Http | None = None
     limit: Duration = "5m"  # then the command, and all that it started, is ended
-    when: Literal["always", "untouched"] = "always"  # untouched: only while the machine still runs what it ran
+    when: Literal["always", "untouched"] = "always"  # untouched: not when anything was done to the machine
 
 
 class Hook(Call, frozen=True, kw_only=True):
     http: Url | Http | None = None
     limit: Duration = "5m"  # then the command, and all that it started, is ended
-    undo: str | Undo | None = None  # run when the run fails or is cancelled after this hook began
+    undo: str | Undo | None = None  # run when the run fails or is cancelled after this hook began; null: not taken back
 
 
 class Hooks(Document, frozen=True, kw_only=True):

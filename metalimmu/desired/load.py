@@ -13,7 +13,7 @@ from metalimmu.desired import checks, documents, table
 from metalimmu.desired.collected import Collected, Placed, place
 from metalimmu.desired.explain import explain
 from metalimmu.desired.explain import got as words
-from metalimmu.desired.problems import Problem, quoted, visible
+from metalimmu.desired.problems import Problem, merged, quoted, visible
 from metalimmu.desired.profile import Profile
 from metalimmu.desired.profiles import by_name_only, shipped
 from metalimmu.desired.types import Digest, Hold, Host, ImageName, Name, Pool, Role, Site, SiteDocs
@@ -60,7 +60,7 @@ def examine(folder: Path) -> Examined:
     _waivers(found, folder)
     found.problems += checks.run(found, folder)
     order = {p: (p.file != "site.yaml", p.file, p.line) for p in found.problems}
-    problems = sorted(order, key=order.__getitem__)  # and each one once
+    problems = merged(sorted(order, key=order.__getitem__))  # and each one once
     return Examined(None if problems else _docs(found), problems, found)
 
 

@@ -63,3 +63,31 @@ def nearest(word: str, known: Iterable[str], *, none: str = "") -> str:
 def listed(words: Sequence[str], limit: int = 12) -> str:
     more = f" and {len(words) - limit} more" if len(words) > limit else ""
     return ", ".join(words[:limit]) + more
+
+
+FEW = 3
+
+
+def merged(problems: Sequence[Problem]) -> list[Problem]:
+    """The same of more than FEW hosts is one problem, at the first of them, with their number: a wrong word in what
+    all of them have, or two profiles that are both for them, is one mistake and not ten thousand lines.
+    """
+    hosts: dict[object, dict[str, None]] = {}
+    for p in problems:
+        hosts.setdefault(_same(p), {})[p.field.partition(".")[0]] = None
+    found: dict[object, Problem] = {}
+    for p in problems:
+        names = list(hosts[_same(p)])
+        if len(names) <= FEW:
+            found[p] = p
+        elif _same(p) not in found:
+            got = f"{p.got} (of {len(names)} hosts: {listed(names, FEW)})"
+            found[_same(p)] = msgspec.structs.replace(p, field=p.field.partition(".")[2], got=got)
+    return list(found.values())
+
+
+def _same(p: Problem) -> object:
+    """Equal for what several host documents have in common: all but where it stands."""
+    if not (p.file.startswith("hosts/") and p.field):
+        return p
+    return p.field.partition(".")[2], p.expected, p.got, p.write

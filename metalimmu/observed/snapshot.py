@@ -92,11 +92,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             name = name.rpartition(".")[0]
         return None
 
-    @property
-    def reached(self) -> bool:
-        """Something was read."""
-        return bool(self.settings)
-
 
 def canonical(settings: dict[str, Value]) -> bytes:
     """The same settings, the same bytes: what the store compares by."""

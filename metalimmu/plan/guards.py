@@ -26,7 +26,8 @@ A host *changes* while a run, or a person's power act, has its lease. It is *act
 not just restarted, in neither quarantine nor maintenance, and does not change. A host that is not active costs nothing
 more by being reimaged: `min_active` and `max_unavailable` never keep a broken pool from being mended.
 `release` changes no machine and is asked nothing. A `config push` is asked like the beginning of a reimage, but for
-`approvals`, `min_active` and `max_unavailable`: the machine goes on. It is asked again when the machine fetches.
+`min_active` and `max_unavailable`: the machine goes on. Where a pool wants approvals it is refused: there is no plan of it
+that could be signed. It is asked again when the machine fetches.
 """
 
 from __future__ import annotations
@@ -204,8 +205,12 @@ def _approvals(act: Act, rules: HostRules, world: World) -> list[Refusal]:
     pool = world.rules.pools.get(rules.pool or "")
     if pool is None or not pool.approvals or act.returning or act.stage is not Stage.begin:
         return []
-    if act.verb not in ("reimage", "rollback") or act.approved > pool.approvals:
+    if act.verb not in ("reimage", "rollback", "config push") or act.approved > pool.approvals:
         return []
+    if act.verb == "config push":
+        text = f"{act.host}: pool {rules.pool} wants approvals, and a config push has no plan that could be signed"
+        hint = "a reimage brings the config: `metalimmu plan … --force --out FILE --key KEY`, `approve`, `apply`; or change `approvals` of the pool"
+        return [Refusal(guard=Guard.approvals, text=text, hint=hint)]
     text = f"{act.host}: pool {rules.pool} wants a saved plan, signed by its author and {pool.approvals} other" + (
         "s" if pool.approvals > 1 else ""
     )
@@ -280,6 +285,17 @@ def _pool(act: Act, rules: HostRules, pool: PoolRules, world: World) -> list[Ref
         hint = _spare(rules.pool, "max_unavailable")
         found.append(Refusal(guard=Guard.max_unavailable, text=text, hint=hint))
     return found
+
+
+def to_spare(pool: PoolRules, world: World) -> int | None:
+    """How many of its active hosts `min_active` and `max_unavailable` let go at once; None: they say nothing."""
+    serving = world.serving(pool)
+    left = []
+    if pool.min_active is not None:
+        left.append(serving - pool.min_active)
+    if pool.max_unavailable is not None:
+        left.append(pool.max_unavailable - (len(pool.hosts) - serving))
+    return max(0, min(left)) if left else None
 
 
 def _spare(pool: str | None, guard: str) -> str:

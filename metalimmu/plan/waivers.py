@@ -20,6 +20,11 @@ class Waivers:
             for host in waiver.hosts:
                 self._by.setdefault((host, waiver.setting), []).append(waiver)
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Those of which something is waived."""
+        return frozenset(host for host, _ in self._by)
+
     def all_of(self, host: str, setting: str) -> tuple[Waiver, ...]:
         return tuple(self._by.get((host, setting), ()))
 

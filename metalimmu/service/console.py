@@ -33,6 +33,6 @@ def attach(site: OpenSite, host: str, *, view: bool, via: str | None = None) -> 
             hint=f"if this BMC speaks IPMI too: `metalimmu console {host} --via ipmi://ADDRESS`, with the same login",
         )
     target = Address(name=host, bmc=address, credentials=spec.credentials, proxy=spec.proxy, mode=spec.mode)
-    found = IpmiConsole.open(target, view=view, folder=site.folder, ledger=site.store)
+    found = IpmiConsole.open(target, view=view, folder=site.folder, ledger=site.ledger)
     site.store.add_event(host, "console", f"console {'looked at' if view else 'opened'} by {who()}")
     return found

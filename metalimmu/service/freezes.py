@@ -50,7 +50,7 @@ def thaw(site: OpenSite, freeze: str | None = None) -> list[FreezeRecord]:
     """End one freeze, or all that hold. Raises NotFound, UsageError."""
     names = [freeze] if freeze else [f.id for f in site.store.rollouts.freezes()]
     if not names:
-        raise UsageError("nothing is frozen")
+        raise UsageError("nothing is frozen", hint="`metalimmu freeze status --all` lists what has ended")
     return [site.store.rollouts.thaw(name, who()) for name in names]
 
 

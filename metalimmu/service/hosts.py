@@ -118,8 +118,9 @@ def inspect(site: OpenSite, host: str) -> Inventory:
 def power_status(site: OpenSite, host: str, *, retry_login: bool = False) -> PowerState:
     """`retry_login`: try credentials that this BMC has refused once more (its account was unlocked meanwhile)."""
     if retry_login:
-        for address in (site.spec(host).bmc, site.spec(host).bmc.removeprefix("redfish+").rstrip("/")):
-            site.store.clear(address)
+        from metalimmu.bmc.ledger import forget
+
+        forget(site.store, site.spec(host).bmc)
     with site.connect(site.spec(host), mode="read-only") as bmc:
         state = bmc.power_state()
     site.store.update_host(host, power=str(state), power_at=time.time())

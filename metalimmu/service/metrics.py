@@ -27,7 +27,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MOST_LABELS = 200  # pools, reasons: the rest are one
 OTHER = "other"
 
-STATES = ("match", "drift", "unknown", "no-profile")
+STATES = ("match", "drift", "waived", "unknown", "no-profile")
 
 Labels = tuple[tuple[str, str], ...]
 Sample = tuple[Labels, float]
@@ -177,11 +177,15 @@ def collect(
 ) -> Metrics:
     """From the store. `before` is what was collected last: findings are counted again only after another scan."""
     from metalimmu import __version__
+    from metalimmu.plan.waivers import Waivers
+    from metalimmu.service.scans.result import states
 
     store = site.store
     backup = store.fact(BACKUP) or {}
     known = [h for h in store.known_hosts() if h.host in site.docs.hosts]
-    hosts = dict(Counter(str(h.state) for h in known))
+    hosts: dict[str, int] = {}
+    for state in states(store, site.docs.hosts, Waivers(site.docs.waivers)).values():
+        hosts[state] = hosts.get(state, 0) + 1
     scan = _last(site)
     if before is not None and before.scan == scan and before.hosts == hosts:
         findings, waived = before.findings, before.waived

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+PARTLY = "PartlyRead"
+"""Of hosts that answer, and do not tell all that their profile asks for."""
+
 _WORDS = {
+    PARTLY: "read in part only",
     "BmcUnreachable": "unreachable",
     "BmcBusy": "busy or answers with errors",
     "BmcCertificateError": "certificate is not trusted",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from metalimmu.desired.units import seconds, share
 from metalimmu.errors import GuardRefused, MetalimmuError, UsageError
 from metalimmu.plan import waves
-from metalimmu.plan.guards import Guard, Refusal
+from metalimmu.plan.guards import Guard, Refusal, to_spare
 from metalimmu.plan.waves import HALTED, Member, RolloutState, RowState
 from metalimmu.service.brownfield.many import Logins, each, one_by_one
 from metalimmu.service.guarding import Guards, act, refused
@@ -133,6 +133,20 @@ def _batch(site: OpenSite, pool: str, given: str | int | None, here: int) -> int
     amount = given or (known.batch if known else None) or guards.batch or max(1, guards.max_hosts)
     of = sum(h.pool == pool for h in site.docs.hosts.values()) if known else here
     return max(1, share(amount, of))
+
+
+def held_back(site: OpenSite, proposals: Sequence[Proposal]) -> list[str]:
+    """A sentence for each pool that lets fewer hosts go at once than its waves have: a wave then takes longer."""
+    guards = Guards(site)
+    world = guards.world().idle()
+    sizes = Counter((p.pool, p.wave) for p in proposals if p.goes and p.host in world.standing.active)
+    found = []
+    for name, pool in world.rules.pools.items():
+        most = max((count for (of, _), count in sizes.items() if of == name), default=0)
+        spare = to_spare(pool, world)
+        if spare is not None and spare < most:
+            found.append(f"pool {name} has {spare} of {len(pool.hosts)} to spare: its waves go {spare} at a time")
+    return found
 
 
 def create(

@@ -14,6 +14,7 @@ from metalimmu.errors import StoreError, ToolError
 
 if TYPE_CHECKING:
     from metalimmu.bmc.budget import Budget
+    from metalimmu.bmc.ledger import LoginLedger
     from metalimmu.bmc.ports import Bmc
     from metalimmu.desired.types import HostSpec, Mode, SiteDocs
     from metalimmu.images.catalogue import Catalogue
@@ -99,6 +100,14 @@ class OpenSite:
         limits = Limits(rate=rate, per_rack=bmc.per_rack, per_site=bmc.per_site)
         return Budget(limits, private_folder(self.state) / "bmc-budget")
 
+    @cached_property
+    def ledger(self) -> LoginLedger:
+        """Refused logins of all processes of this site, and sessions that killed ones have left."""
+        from metalimmu.bmc.ledger import Ledger
+        from metalimmu.bmc.sessions import Sessions
+
+        return Ledger(self.store, Sessions(private_folder(self.state) / "bmc-sessions"))
+
     def connect(
         self, spec: HostSpec, *, before_write: Callable[[], None] | None = None, mode: Mode | None = None
     ) -> Bmc:
@@ -108,13 +117,15 @@ class OpenSite:
         return connect(
             spec,
             folder=self.folder,
-            ledger=self.store,
+            ledger=self.ledger,
             before_write=before_write,
             mode=mode or spec.mode,
             budget=self.budget,
         )
 
     def close(self) -> None:
+        if "ledger" in self.__dict__:
+            self.ledger.sessions.close()
         if "store" in self.__dict__:
             self.store.close()
         if "budget" in self.__dict__:

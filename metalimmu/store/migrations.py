@@ -357,7 +357,14 @@ def m070_config(db: Any) -> None:
 
 
 @migrations()
-def m080_netboot(db: Any) -> None:
+def m080_half_read(db: Any) -> None:
+    """Hosts that are read, and never all of them; see scan_records.HostScan."""
+    for column in ("gaps", "dark"):
+        db["scan_hosts"].add_column(column, int, not_null_default=0)
+
+
+@migrations()
+def m081_netboot(db: Any) -> None:
     """Boots from the network: how a deployment's machine is started, and machines that ask and are nobody's."""
     db["deployments"].add_column("method", str, not_null_default="virtual-media")
     db["deployments"].add_column("offered", float)
@@ -408,10 +415,32 @@ def m088_kinds(db: Any) -> None:
 @migrations()
 def m090_switches(db: Any) -> None:
     """Deployments of switches; see switch_records.SwitchRecord."""
-    text = ("id", "run", "host", "secret_hash", "method", "image", "digest", "serial", "base_mac", "mgmt_mac", "platform")
+    text = (
+        "id",
+        "run",
+        "host",
+        "secret_hash",
+        "method",
+        "image",
+        "digest",
+        "serial",
+        "base_mac",
+        "mgmt_mac",
+        "platform",
+    )
     texts = (*text, "config", "config_digest", "before", "asked_from", "refused", "reported", "slot", "intent", "stop")
     numbers = ("size", "fence", "installs", "armed", "asked", "bytes", "delivered", "failures")
-    times = ("asked_at", "delivered_at", "refused_at", "ztp_at", "config_at", "reported_at", "intent_at", "created", "ended")
+    times = (
+        "asked_at",
+        "delivered_at",
+        "refused_at",
+        "ztp_at",
+        "config_at",
+        "reported_at",
+        "intent_at",
+        "created",
+        "ended",
+    )
     columns = {**dict.fromkeys(texts, str), **dict.fromkeys(numbers, int), **dict.fromkeys(times, float)}
     db["switch_deployments"].create(columns, pk="id")
     db["switch_deployments"].create_index(["secret_hash"], unique=True)

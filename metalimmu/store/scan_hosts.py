@@ -15,9 +15,10 @@ import msgspec
 
 from metalimmu import structs
 from metalimmu.observed.snapshot import canonical
+from metalimmu.plan.host_state import HostState
 from metalimmu.plan.types import Finding
 from metalimmu.store.records import ErrorText
-from metalimmu.store.scan_records import About, HostScan, HostState, Scanned
+from metalimmu.store.scan_records import About, HostScan, Scanned
 
 _CLOCK_WAS_AHEAD = 60.0  # seconds
 _LOST = 0.001
@@ -96,7 +97,8 @@ def now_stale(was: HostScan, unknown: Iterable[str]) -> dict[str, float | None]:
 def failed(conn: sqlite3.Connection, host: Row, scanned: Scanned, at: float) -> None:
     failure = scanned.failure or ErrorText(code="BmcBroken", message="nothing could be read", at=at)
     conn.execute(
-        "UPDATE scan_hosts SET tried_at = max(?, coalesce(tried_at, 0)), streak = streak + 1, failure = ? WHERE id = ?",
+        """UPDATE scan_hosts SET tried_at = max(?, coalesce(tried_at, 0)), streak = streak + 1, dark = dark + 1,
+           failure = ? WHERE id = ?""",
         (at, msgspec.json.encode(failure).decode(), host.id),
     )
 
@@ -109,18 +111,20 @@ def changed(
     state: HostState,
     about: About,
     stale: Mapping[str, float | None],
+    gaps: int,
 ) -> None:
     conn.execute(
-        """UPDATE scan_hosts SET read_at = ?, tried_at = ?, streak = 0, failure = NULL, values_digest = ?,
-           findings_digest = ?, state = ?, about = ?, stale = ? WHERE id = ?""",
+        """UPDATE scan_hosts SET read_at = ?2, tried_at = ?2, streak = 0, failure = NULL, values_digest = ?3,
+           findings_digest = ?4, state = ?5, about = ?6, stale = ?7, gaps = ?8, dark = CASE WHEN ?8 THEN dark + 1 ELSE 0 END
+           WHERE id = ?1""",
         (
-            at,
+            host.id,
             at,
             *digests,
             state,
             msgspec.json.encode(about).decode(),
             msgspec.json.encode(stale).decode() if stale else None,
-            host.id,
+            gaps,
         ),
     )
 
@@ -128,20 +132,22 @@ def changed(
 def unchanged(conn: sqlite3.Connection, rows: Sequence[tuple[float, int]]) -> None:
     """(time, host id): the one write for a host on which nothing is new."""
     conn.executemany(
-        "UPDATE scan_hosts SET read_at = ?1, tried_at = ?1, streak = 0, failure = NULL WHERE id = ?2", rows
+        """UPDATE scan_hosts SET read_at = ?1, tried_at = ?1, streak = 0, failure = NULL, dark = CASE WHEN gaps THEN dark + 1 ELSE 0 END
+           WHERE id = ?2""",
+        rows,
     )
 
 
 def known(conn: sqlite3.Connection, hosts: Iterable[str] | None) -> Iterator[tuple[int, HostScan]]:
     """All, or those of `hosts` that were ever scanned, by name."""
-    sql = "SELECT id, name, read_at, tried_at, streak, failure, state, about, stale FROM scan_hosts"
+    sql = "SELECT id, name, read_at, tried_at, streak, gaps, dark, failure, state, about, stale FROM scan_hosts"
     if hosts is None:
-        rows: Iterable[tuple[int, str, float, float, int, str | None, HostState, str, str | None]] = conn.execute(
-            f"{sql} ORDER BY name"
+        rows: Iterable[tuple[int, str, float, float, int, int, int, str | None, HostState, str, str | None]] = (
+            conn.execute(f"{sql} ORDER BY name")
         )
     else:
         rows = (r for h in sorted(set(hosts)) for r in conn.execute(f"{sql} WHERE name = ?", (h,)))
-    for id_, name, read_at, tried_at, streak, failure, state, about, stale in rows:
+    for id_, name, read_at, tried_at, streak, gaps, dark, failure, state, about, stale in rows:
         yield (
             id_,
             HostScan(
@@ -149,6 +155,8 @@ def known(conn: sqlite3.Connection, hosts: Iterable[str] | None) -> Iterator[tup
                 read_at=read_at,
                 tried_at=tried_at,
                 streak=streak,
+                gaps=gaps,
+                dark=dark,
                 failure=_FAILURE.decode(failure) if failure else None,
                 found=state,
                 about=_ABOUT.decode(about),

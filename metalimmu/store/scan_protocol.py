@@ -69,10 +69,6 @@ class ScanStore(Protocol):
         """Hosts that were ever scanned, by name; the snapshot of one moment."""
         ...
 
-    def unknown_streaks(self) -> dict[str, int]:
-        """By host: scans in a row in which it could not be read; hosts that were read are not in it."""
-        ...
-
     def values(self, host: str, at: float | None = None) -> dict[str, Value]:
         """Every setting as it was known at that time; None: now. {} for a host that was never read."""
         ...

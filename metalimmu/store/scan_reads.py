@@ -32,10 +32,6 @@ class SqliteScanReads(SqliteScanMemory):
             found = [h for _, h in scan_hosts.known(conn, hosts)]
         return iter(found)
 
-    def unknown_streaks(self) -> dict[str, int]:
-        with self._db.read() as conn:
-            return dict(conn.execute("SELECT name, streak FROM scan_hosts WHERE streak > 0 ORDER BY name"))
-
     def values(self, host: str, at: float | None = None) -> dict[str, Value]:
         with self._db.read() as conn:
             number = scan_hosts.number(conn, host)

@@ -12,13 +12,10 @@ import msgspec
 
 from metalimmu.observed.log_entry import LogEntry
 from metalimmu.observed.snapshot import Snapshot, Value
+from metalimmu.plan.host_state import HostState
 from metalimmu.plan.types import Finding
 from metalimmu.store.records import ErrorText, Record
 
-HostState = Literal["match", "drift", "unknown", "no-profile"]
-"""unknown: it could not be read, or a part of it that its profile asks for. What its BMC does not have, or what nobody can
-set, makes no host unknown. Drift is said of a host that has some, whatever else is not known of it.
-"""
 Ended = Literal["fixed", "changed", "dropped"]
 
 
@@ -80,8 +77,10 @@ class HostScan(msgspec.Struct, frozen=True, kw_only=True):
     read_at: float | None = None  # the last good read
     tried_at: float | None = None
     streak: int = 0  # scans in a row that could not read it
+    gaps: int = 0  # settings of its profile that the last good read could not read
+    dark: int = 0  # scans in a row that could not read it, or not all that its profile asks for
     failure: ErrorText | None = None  # while the streak lasts
-    found: HostState = "unknown"  # at the last good read
+    found: HostState = "unknown"  # at the last good read; waivers are applied when it is shown
     about: About = About()
     stale: dict[str, float | None] = {}
 

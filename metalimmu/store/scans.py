@@ -16,16 +16,14 @@ import msgspec
 
 from metalimmu import structs
 from metalimmu.errors import NotFound
-from metalimmu.observed.types import Reason
-from metalimmu.plan.types import DRIFT, Word
+from metalimmu.plan.host_state import HostState, host_state, unread
+from metalimmu.plan.types import DRIFT
 from metalimmu.store import scan_findings, scan_hosts, scan_values
 from metalimmu.store.database import Database
 from metalimmu.store.ids import scan_id
 from metalimmu.store.interned import Words
 from metalimmu.store.rows import Rows
-from metalimmu.store.scan_records import HostScan, HostState, ScanCounts, Scanned, ScanRecord
-
-_UNREAD = tuple(str(r) for r in Reason if r is not Reason.not_modelled)
+from metalimmu.store.scan_records import HostScan, ScanCounts, Scanned, ScanRecord
 
 SCANS = Rows(ScanRecord, "scans", ("id",))
 
@@ -147,20 +145,19 @@ class _Batch:
         change = scan_findings.record(self._conn, self._words, row.id, was, scanned.findings, snapshot, at)
         self._counts.new += change.new
         self._counts.fixed += change.fixed
-        scan_hosts.changed(self._conn, row, at, (values, findings), state(scanned), scanned.about, stale)
+        scan_hosts.changed(
+            self._conn, row, at, (values, findings), state(scanned), scanned.about, stale, _gaps(scanned)
+        )
 
 
 def state(scanned: Scanned) -> HostState:
     if not scanned.read:
         return "unknown"
-    if any(f.word in DRIFT for f in scanned.findings):
-        return "drift"
-    if scanned.failure is not None:  # its BMC went away in the middle
-        return "unknown"
-    unread = (f for f in scanned.findings if f.word is Word.unknown and f.reason.startswith(_UNREAD))
-    if any(unread):
-        return "unknown"
-    return "match" if scanned.findings or scanned.about.profile else "no-profile"
+    return host_state(scanned.findings, broke_off=scanned.failure is not None, profile=bool(scanned.about.profile))
+
+
+def _gaps(scanned: Scanned) -> int:
+    return sum(map(unread, scanned.findings)) or int(scanned.failure is not None)
 
 
 def _count(counts: ScanCounts, scanned: Scanned) -> None:

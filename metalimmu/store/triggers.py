@@ -41,10 +41,6 @@ class SqliteTriggers:
                 SCHEDULES.update(conn, (name,), fields)
             return _there(SCHEDULES.get(conn, name), name)
 
-    def schedules(self) -> dict[str, ScheduleState]:
-        with self._db.read() as conn:
-            return {s.name: s for s in SCHEDULES.find(conn, order="name")}
-
     def pause_schedule(self, name: str, reason: str, by: str) -> ScheduleState:
         return self._set(name, paused=reason, paused_by=by, paused_at=self._clock())
 

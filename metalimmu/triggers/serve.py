@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any
 
 from metalimmu import log
-from metalimmu.errors import ListenError, MetalimmuError, SiteError
+from metalimmu.errors import ListenError, MetalimmuError
 from metalimmu.service.backup.schedule import Repeating, of_documents
-from metalimmu.service.fresh import fingerprint
+from metalimmu.service.fresh import Fresh
 from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
 from metalimmu.triggers import systemd, turns
@@ -30,7 +30,6 @@ logger = log.get("serve")
 TICK = 1.0  # seconds
 STALLED = 60.0  # so long without a tick, and /healthz says so
 
-_DOCUMENTS = 5.0  # seconds between looks at the documents
 _WORKER = 5.0  # seconds before a worker that could not start is tried again
 
 
@@ -50,8 +49,8 @@ class Server:
         self._deliverer = Deliverer(site, self._stop)
         self._backups = Repeating(site, self._stop, lambda: of_documents(site))
         self._status = StatusService(self._listen, lambda: self._watcher.text, self.health)
-        self._documents = fingerprint(site)
-        self._looked = self._ticked = time.monotonic()
+        self._fresh = Fresh(site)
+        self._ticked = time.monotonic()
 
     def stop(self) -> None:
         self._stop.set()
@@ -87,7 +86,7 @@ class Server:
         self._become_worker()
         self._worker.check()
         self._children.reap()
-        self._reload()
+        self._fresh()
         try:
             turns.claim_due(self._site, time.time())
             for turn in turns.unfinished(self._site):
@@ -114,21 +113,6 @@ class Server:
             logger.warning("%s (%s)", exc.message, exc.hint)
             self._worker = Worker(self._site)  # one that could not start cannot be started again
             self._worker_again = time.monotonic() + _WORKER
-
-    def _reload(self) -> None:
-        """Changed documents are taken over; wrong ones are said, and the old ones stay."""
-        if time.monotonic() - self._looked < _DOCUMENTS:
-            return
-        self._looked = time.monotonic()
-        found = fingerprint(self._site)
-        if found == self._documents:
-            return
-        self._documents = found
-        try:
-            self._site.reload()
-            logger.info("the documents have changed, and are read again")
-        except SiteError as exc:
-            logger.warning("the documents have changed and are wrong; the old ones stay: %s", "; ".join(exc.problems))
 
     def health(self) -> dict[str, Any]:
         late = time.monotonic() - self._ticked

@@ -12,11 +12,13 @@ import redfish_server as rs
 from redfish_server import PASSWORD, USER, RedfishServer, certificate, small_tree
 
 from metalimmu.bmc import credentials
-from metalimmu.bmc.ask import Ask, Asking, Reply
+from metalimmu.bmc.ask import Ask, Asking, Reply, drive
 from metalimmu.bmc.collect import Collected, CollectSettings, ScanTarget, collect
 from metalimmu.bmc.connect import Address
+from metalimmu.bmc.connector import Connector
 from metalimmu.bmc.credentials import Credentials
 from metalimmu.bmc.ledger import MemoryLedger
+from metalimmu.bmc.redfish_service import fetch
 from metalimmu.desired.types import Tls
 from metalimmu.errors import BmcError
 
@@ -56,6 +58,11 @@ def read(paths: tuple[str, ...] = PATHS) -> Asking[dict[str, Reply]]:
     for path in paths:
         found[path] = yield Ask(path)
     return found
+
+
+def drive_over(connector: Connector, reader: Asking[Any]) -> Any:
+    """The same readers over the connector that blocks."""
+    return drive(reader, lambda ask: fetch(connector, ask))
 
 
 def statuses(result: Collected[dict[str, Reply]]) -> list[int | type[BmcError]]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import redfish_server as rs
-from collecting import PATHS, SYSTEM, Fleet, Host, fleet, login, one, read, scan, statuses
+from collecting import PATHS, SYSTEM, Fleet, Host, drive_over, fleet, login, one, read, scan, statuses
 
 from metalimmu.bmc.ask import Ask, Asking, Reply
-from metalimmu.bmc.collect import CollectSettings, blocking, collect, collecting
+from metalimmu.bmc.collect import CollectSettings, collect, collecting
 from metalimmu.bmc.connector import Connector
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.transport import Transport
@@ -309,7 +309,7 @@ def test_the_blocking_driver_reads_the_same(racks: Fleet) -> None:
     )
     paths = (*PATHS, "/redfish/v1/Nothing")
     try:
-        found = blocking.run(connector, read(paths))
+        found = drive_over(connector, read(paths))
     finally:
         connector.close()
     theirs = one(racks.host(server), paths=paths).value

@@ -17,7 +17,7 @@ import pytest
 import redfish_server as rs
 from collecting import PATHS, SYSTEM, Fleet, fleet, one, scan, statuses
 
-from metalimmu.bmc.collect import readonly
+from metalimmu.bmc import readonly
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.unknown import BmcTimeout
 from metalimmu.desired.types import Tls

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 from collecting import Fleet, fleet, one, statuses
+from redfish_server import PASSWORD, USER
 
-from metalimmu.bmc.unknown import NotSent
+from metalimmu.bmc.discovery import Sweep
+from metalimmu.bmc.ledger import MemoryLedger
+from metalimmu.bmc.unknown import NotSent, ProxyUnusable
 from metalimmu.desired.types import Tls
 from metalimmu.errors import BmcCertificateError, BmcUnreachable
+from metalimmu.service.brownfield.discover import Discovery, discover
 
 
 @pytest.fixture
@@ -220,3 +224,40 @@ def test_a_proxy_that_leads_to_another_machine_learns_no_password(racks: Fleet, 
     host = racks.host(honest, proxy=f"http://127.0.0.1:{between.port}", tls=Tls(fingerprint="00" * 32))
     assert isinstance(one(host, patience=0.0).failure, BmcCertificateError)
     assert evil.requests == []
+
+
+def found(racks: Fleet, *addresses: str, proxy: str, **more: object) -> Discovery:
+    sweep = Sweep(rate=1000, connect=2.0, answer=3.0, proxy=proxy)
+    return discover(addresses, sweep=sweep, ledger=MemoryLedger(), **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("scheme", "greet"), [("socks5h", socks()), ("http", connect())])
+def test_discovery_goes_through_the_proxy(
+    racks: Fleet, proxy: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch, scheme: str, greet: object
+) -> None:
+    """The sweep and the login; names are the proxy's to resolve."""
+    monkeypatch.setenv("GOOD_USERNAME", USER)
+    monkeypatch.setenv("GOOD_PASSWORD", PASSWORD)
+    server, way = racks.bmc(), proxy(greet)
+    where = f"bmc-1.inside:{server.port}"
+    (one,) = found(racks, where, proxy=f"{scheme}://127.0.0.1:{way.port}", credentials="env:GOOD").found
+    assert (one.by, one.model) == ("login", "Server 3000")
+    assert set(way.asked) == {("bmc-1.inside", server.port)}
+    assert len(way.asked) == 2
+
+
+def test_addresses_where_nobody_lives_behind_a_proxy(racks: Fleet, proxy: Callable[..., Proxy]) -> None:
+    way = proxy(socks(refuse=4))
+    result = found(racks, "10.9.9.0/29", proxy=f"socks5://127.0.0.1:{way.port}")
+    assert (result.found, result.troubles, result.looked_at) == ((), (), 6)
+
+
+@pytest.mark.parametrize("login", [True, False])
+def test_a_proxy_that_is_no_use_is_said_and_is_no_empty_network(
+    racks: Fleet, proxy: Callable[..., Proxy], login: bool
+) -> None:
+    way = proxy(socks(login=("jump", "secret")))
+    if not login:
+        way.close()
+    with pytest.raises(ProxyUnusable, match="refused its login" if login else "no TCP connection to the proxy"):
+        found(racks, "10.9.9.0/28", proxy=f"socks5://jump:wrong@127.0.0.1:{way.port}")

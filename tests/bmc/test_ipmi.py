@@ -297,6 +297,6 @@ def test_a_snapshot_of_what_could_not_be_read() -> None:
     late = Unknown(Reason.timeout, "not read in time")
     seen = snapshot(dict.fromkeys(ALL, late), "host-1", "ipmi://10.0.0.1", at=1.0)
     assert seen.identity.reason is Reason.timeout  # type: ignore[union-attr]
-    assert not seen.reached
+    assert seen.settings == {}
     assert seen.why_unknown("firmware.bmc") == late
     assert seen.why_unknown("hardware.health") == late

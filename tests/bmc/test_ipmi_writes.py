@@ -291,6 +291,7 @@ def test_a_bmc_that_has_forgotten_the_session_is_asked_anew(lab: tuple[LabBmc, M
         bmc.set_power(PowerAction.on)
         wait(lambda: machine.acts == ["On"])
         server.loop.call(server.drop_sessions)
+        wait(lambda: not server.sessions)
         bmc.set_power(PowerAction.force_restart)
         wait(lambda: machine.acts == ["On", "ForceRestart"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from metalimmu.bmc.ask import drive
-from metalimmu.bmc.collect.blocking import run as read
 from metalimmu.bmc.connect import Address, connect
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.record import Recorded, record
 from metalimmu.bmc.recording import Recording
 from metalimmu.bmc.redfish import RedfishBmc
+from metalimmu.bmc.redfish_service import fetch
 from metalimmu.bmc.walk import walk
 from metalimmu.bmc.wanted import EVERYTHING
 from metalimmu.cli import cli
@@ -76,7 +77,7 @@ def test_a_recording_replayed_is_the_same_machine_but_for_its_identity(
 ) -> None:
     bmc, folder = fleet[index], tmp_path / "recording"
     with opened(fleet, bmc) as driver:
-        before = read(driver.connector, walk(Address(bmc=bmc.address), EVERYTHING))
+        before = drive(walk(Address(bmc=bmc.address), EVERYTHING), partial(fetch, driver.connector))
     made = recorded(fleet, bmc, folder)
     assert made.complete
     assert made.skipped == ()
@@ -87,7 +88,7 @@ def test_a_recording_replayed_is_the_same_machine_but_for_its_identity(
     assert plain(again) == plain(before)
     assert len(again.settings) == len(before.settings) - 1  # the clock: files have no Date
     with Fleet([str(folder)]) as replaying, opened(replaying, replaying[0]) as driver:
-        served = read(driver.connector, walk(Address(bmc=replaying[0].address), EVERYTHING))
+        served = drive(walk(Address(bmc=replaying[0].address), EVERYTHING), partial(fetch, driver.connector))
     assert plain(served) == plain(before)
     text = everything(folder)
     identity = bmc.identity

@@ -105,3 +105,26 @@ def test_order_is_by_number() -> None:
         "fd00::2",
         "web",
     ]
+
+
+def test_networks_and_ranges_have_ports_too() -> None:
+    assert hosts("10.0.0.0/30:8443") == ["10.0.0.1:8443", "10.0.0.2:8443"]
+    assert hosts("10.0.0.1-10.0.0.2:8443") == ["10.0.0.1:8443", "10.0.0.2:8443"]
+    assert hosts("fd00::/126:8443") == ["[fd00::1]:8443", "[fd00::2]:8443", "[fd00::3]:8443"]
+    assert sorted(hosts("10.0.0.0/30", "10.0.0.0/30:444", "10.0.0.1:444", "10.0.0.2")) == [
+        "10.0.0.1", "10.0.0.1:444", "10.0.0.2", "10.0.0.2:444",
+    ]  # fmt: skip
+
+
+def test_ports_are_for_all_that_name_none() -> None:
+    found = parse(["10.0.0.0/30", "10.0.0.9", "10.0.0.8:1", "ipmi://10.0.0.7", "https://a"], ports=[443, 8443])
+    assert len(found) == len(list(found)) == 10
+    assert {str(s) for s in found} == {
+        "10.0.0.1:443", "10.0.0.2:443", "10.0.0.1:8443", "10.0.0.2:8443", "10.0.0.9:443", "10.0.0.9:8443",
+        "10.0.0.8:1", "10.0.0.7", "a:443", "a:8443",
+    }  # fmt: skip
+
+
+def test_a_port_that_is_none() -> None:
+    with pytest.raises(UsageError, match="no port 70000"):
+        parse(["10.0.0.0/30:70000"])

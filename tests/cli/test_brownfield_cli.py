@@ -240,3 +240,31 @@ def test_help_names_them(capsys: Said) -> None:
     assert "import" in text
     assert run(["bmc", "--help"]) == 0
     assert "record" in capsys.readouterr().out
+
+
+def test_without_a_site_a_wrong_password_is_tried_once_by_all_commands(bmcs: list[RedfishServer], capsys: Said) -> None:
+    words = ["--credentials", "env:WRONG", "--no-verify"]
+    Path("one.txt").write_text(f"127.0.0.1:{bmcs[0].port}\n")
+    assert run(["scan", "--inventory", "one.txt", *words]) == 4
+    assert run(["scan", "--inventory", "one.txt", *words]) == 4
+    assert run(["discover", "one.txt", "--credentials", "env:WRONG", "--rate", "1000/s"]) == 0
+    said = capsys.readouterr()
+    assert len(bmcs[0].logins) == 1
+    assert "--retry-login" in said.err + said.out
+    # Another password is another version; the account that was unlocked is for the operator to say.
+    assert run(["scan", "--inventory", "one.txt", "--credentials", "env:GOOD", "--no-verify"]) == 0
+    assert run(["scan", "--inventory", "one.txt", *words, "--retry-login"]) == 4
+    assert run(["discover", "one.txt", "--credentials", "env:WRONG", "--rate", "1000/s", "--retry-login"]) == 0
+    assert [p for _, p in bmcs[0].logins] == ["guessed", PASSWORD, "guessed", "guessed"]
+
+
+def test_a_site_with_a_proxy_is_discovered_through_it(bmcs: list[RedfishServer], capsys: Said) -> None:
+    """And networks take ports."""
+    Path("site.yaml").write_text(SITE + 'bmc: {proxy: "socks5://127.0.0.1:1"}\n')
+    assert run(["discover", f"127.0.0.0/30:{bmcs[0].port}", "--rate", "1000/s"]) == 1
+    assert "no TCP connection to the proxy 127.0.0.1:1" in capsys.readouterr().err
+    Path("site.yaml").write_text(SITE)
+    assert run(["discover", f"127.0.0.0/30:{bmcs[0].port}", "--rate", "1000/s"]) == 0
+    assert "1 BMC with Redfish" in capsys.readouterr().err
+    assert run(["discover", "127.0.0.1", "--port", str(bmcs[0].port), "--port", str(bmcs[1].port), "-o", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 2

@@ -184,6 +184,7 @@ def test_the_terminal_is_mended_when_the_console_ends(bench: Bench, person: Call
     somebody = person("--site", str(bench.site), "console", "web")
     somebody.see(b"login: ")
     bench.server.loop.call(bench.server.drop_sessions)
+    wait(lambda: not bench.server.sessions)
     somebody.type(b"x")
     somebody.see(b"console of web: ", 45)
     assert somebody.process.wait(15) == 0

@@ -109,6 +109,17 @@ def test_a_plan_of_many_is_a_table_with_waves_and_refusals(
     assert site.store.runs() == []
 
 
+def test_a_plan_says_when_the_pool_lets_fewer_go_than_its_waves_have(
+    rack: Rack, say: Callable[..., Said], site: OpenSite
+) -> None:
+    for name in rack.names:
+        site.store.update_host(name, state="deploying")
+        site.store.update_host(name, state="active")
+    assert "to spare" not in say("plan", "-l", "pool=web")[1]
+    rack.write("pools/web.yaml", {"batch": 2, "min_active": 3})
+    assert "pool web has 1 of 4 to spare: its waves go 1 at a time" in say("plan", "-l", "pool=web")[1]
+
+
 def test_refused_hosts_are_listed_and_the_others_go_on_only_when_told(say: Callable[..., Said], site: OpenSite) -> None:
     code, _, err = say("reimage", "-l", "pool=web", "--yes")
     assert code == 1

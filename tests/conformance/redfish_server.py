@@ -49,6 +49,7 @@ class Planned:
 @dataclass
 class RedfishServer:
     tree: dict[str, Any]  # key(path) -> document, or bytes served as they are
+    session_user: str = USER
     login: str = "session"  # session | basic | none
     tls: ssl.SSLContext | None = None
     etags: str = ""  # strong | weak: demanded in If-Match by PATCH
@@ -247,6 +248,8 @@ class Handler(BaseHTTPRequestHandler):
                 return service.post(self.path, self.body)
             return service.patch(self.path, self.body, self.headers.get("If-Match", ""))
         document = service.tree.get(key(self.path))
+        if any(key(u) == key(self.path) for u in service.sessions.values()):
+            document = {"@odata.id": self.path, "Id": self.path.rpartition("/")[2], "UserName": service.session_user}
         if document is None:
             return refusal(404, "Base.1.8.ResourceMissingAtURI", "no such resource")
         return 200, {"ETag": service.etag(document)} if service.etags else {}, document

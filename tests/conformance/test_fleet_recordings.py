@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import pytest
 from subjects import recordings
 
 from metalimmu.bmc.ask import drive
-from metalimmu.bmc.collect.blocking import run as read
 from metalimmu.bmc.connect import Address, connect
 from metalimmu.bmc.ledger import MemoryLedger
 from metalimmu.bmc.record import record
 from metalimmu.bmc.recording import Recording
 from metalimmu.bmc.redfish import RedfishBmc
+from metalimmu.bmc.redfish_service import fetch
 from metalimmu.bmc.walk import walk
 from metalimmu.bmc.wanted import EVERYTHING
 from metalimmu.desired.types import Tls
@@ -45,7 +46,7 @@ def opened(fleet: Fleet) -> RedfishBmc:
 
 def walked(fleet: Fleet) -> Snapshot:
     with opened(fleet) as driver:
-        return read(driver.connector, walk(Address(bmc=fleet[0].address), EVERYTHING))
+        return drive(walk(Address(bmc=fleet[0].address), EVERYTHING), partial(fetch, driver.connector))
 
 
 def from_file(path: Path) -> Snapshot:

@@ -10,7 +10,7 @@ RULE = 'name: s\nurls: {bmc: "http://a", machines: "https://a"}\ncredentials: [{
 
 
 def host(name: str, number: int, more: str = "") -> str:
-    return f"- {{name: {name}, bmc: 'redfish+https://10.0.0.{number}', serial: S{number}, role: web{more}}}\n"
+    return f"- {{name: {name}, bmc: 'redfish+https://10.0.{number >> 8}.{number & 255}', serial: S{number}, role: web{more}}}\n"
 
 
 def test_a_clean_site(make_site: Any) -> None:
@@ -66,3 +66,21 @@ def test_what_is_off_is_said_aloud(make_site: Any) -> None:
         "neither serial nor nics: nothing tells the right machine from a wrong one for c",
         "proof is none: hosts will show as unproven, of role web",
     )
+
+
+def test_one_mistake_in_many_hosts_is_one_problem_with_their_number(make_site: Any) -> None:
+    """A field that no host has, in each; and two profiles that are both for all of them."""
+    wrong = "".join(host(f"n{i}", i, ", profil: x") for i in range(1, 201))
+    report = check(make_site({"hosts/a.yaml": wrong, "roles/web.yaml": "image: web@1"}))
+    assert [str(p) for p in report.problems] == [
+        'hosts/a.yaml:1: profil: expected a known field, got "profil" (of 200 hosts: n1, n2, n3 and 197 more): write role'
+    ]
+    files = {f"hosts/{r}.yaml": "".join(host(f"{r}{i}", n * 100 + i, ", vendor: dell, model: R750") for i in range(100)) for n, r in enumerate("ab")}  # fmt: skip
+    profiles = {f"profiles/{n}.yaml": f"match: {m}\nbios: {{sriov: enabled}}\n" for n, m in (("one", "{vendor: dell, model: R*}"), ("two", "{vendor: dell, model: '*0'}"))}  # fmt: skip
+    report = check(make_site({**files, **profiles, "roles/web.yaml": "image: web@1"}))
+    assert [str(p) for p in report.problems] == [
+        (
+            "hosts/a.yaml:1: expected one profile that fits best, got one, two (of 200 hosts: a0, a1, a2 and 197 more): "
+            "name one in the host's role, or make one match more specific"
+        )
+    ]

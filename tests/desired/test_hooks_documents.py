@@ -48,6 +48,8 @@ def test_a_quoted_command_is_what_was_quoted(argv: list[str]) -> None:
         ({"command": "{{ vars.x }} y"}, "command"),
         ({"http": "https://lb.example.org:8443/{{ name }}"}, "lb.example.org"),
         ({"http": {"url": "https://{{ name }}/healthz"}}, "http"),
+        ({"http": "http://127.0.0.1:{{ vars.port }}/x"}, "127.0.0.1"),
+        ({"http": "https://[{{ address }}]:8443/x"}, "http"),
         ({"name": "lb", "command": "x"}, "lb"),
     ],
 )
@@ -122,6 +124,24 @@ def test_templates_are_tried_for_each_host(make_site: Any) -> None:
         "roles/other.yaml:2: health.command: expected a Jinja2 template, got expected name or number"
     )
     assert "(of n4)" in other
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("http://{{ address }}:{{ vars.port }}/", True),
+        ("http://[{{ address }}]:80/", True),
+        ("http://[{{ address }}:80/", False),
+        ("http:///{{ name }}", False),
+        ("http://{{ name }}:0/", False),
+    ],
+)
+def test_host_and_port_of_a_url_may_be_templates(make_site: Any, url: str, good: bool) -> None:
+    host = HOST.rstrip("\n").rstrip("}") + ", vars: {port: 8080}}\n"
+    site = make_site(
+        {"hosts/a.yaml": host, "roles/web.yaml": "image: web@1\n", "pools/p.yaml": f"health: {{http: '{url}'}}\n"}
+    )
+    assert (check(site).problems == ()) is good, check(site).problems
 
 
 def test_a_template_cannot_leave_its_sandbox(make_site: Any) -> None:

@@ -6,9 +6,11 @@ import fcntl
 import functools
 import hashlib
 import lzma
+import random
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -20,6 +22,9 @@ from metalimmu.images.build import build
 from metalimmu.images.catalogue import Catalogue, Image
 
 SOURCES = ("add", "build", "chunks", "debian", "disk", "ext4", "layout", "tree")
+CONTENT = 6 << 20  # bytes that differ from version to version: a write of some length
+RC_LOCAL = "#!/bin/sh\nhttpd -h /srv/www\n"
+WEB = {"1": "ok 1", "2": "ok 2", "3": "out of order"}  # version of `web` -> what its web server says of itself
 # Small ones that security updates touch often; the first that has two versions right now is the one that is updated.
 CANDIDATES = ("sudo", "openssh-server", "libexpat1", "tzdata", "ca-certificates", "iputils-ping", "less")
 
@@ -32,6 +37,7 @@ def _key() -> str:
     files = [folder / f"{name}.py" for name in SOURCES]
     files += sorted(p for p in (folder / "recipes").rglob("*") if p.suffix != ".pyc" and p.is_file())
     files += sorted(p for p in (paths.data("pxe") / "proof").glob("*") if p.is_file())
+    files.append(Path(__file__))
     return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
 
 
@@ -47,7 +53,9 @@ def catalogue() -> Catalogue:
     return Catalogue(mine)
 
 
-def image(ref: str, recipe: str, *, base: str | None = None, packages: tuple[str, ...] = ()) -> tuple[Catalogue, Image]:
+def image(
+    ref: str, recipe: str, *, base: str | None = None, packages: tuple[str, ...] = (), files: Path | None = None
+) -> tuple[Catalogue, Image]:
     """Built, or found in the cache. Two test runs at once build it once."""
     store = catalogue()
     with (store.root / f"{ref}.building").open("w") as lock:
@@ -55,7 +63,22 @@ def image(ref: str, recipe: str, *, base: str | None = None, packages: tuple[str
         try:
             return store, store.get(ref)
         except NotFound:
-            return store, build(recipe, ref, store, base=base, packages=packages)
+            return store, build(recipe, ref, store, base=base, packages=packages, files=files)
+
+
+def web() -> Catalogue:
+    """web@1, web@2 and web@3: a web server that says how it is. The third is a bad one."""
+    for version, words in WEB.items():
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "etc").mkdir()
+            (root / "etc/rc.local").write_text(RC_LOCAL)
+            (root / "etc/rc.local").chmod(0o755)
+            (root / "srv/www").mkdir(parents=True)
+            (root / "srv/www/healthz").write_text(f"{words}\n")
+            (root / "srv/www/content").write_bytes(random.Random(version).randbytes(CONTENT))
+            image(f"web@{version}", "tiny", base=None if version == "1" else "web@1", files=root)
+    return catalogue()
 
 
 @functools.cache
@@ -87,6 +110,7 @@ def main() -> None:
     package, version = older_package()
     image("tiny@1", "tiny")
     image("tiny@2", "tiny", base="tiny@1")
+    web()
     image("debian@1", "debian", packages=(f"{package}={version}",))
     image("debian@2", "debian", base="debian@1")
     image("mirrored@1", "debian", packages=("mdadm",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from metalimmu.desired.neutral import neutral
+from metalimmu.plan.alike import alike
 from metalimmu.plan.causes import WINDOW, Drift, grouped
 
 
@@ -65,3 +67,46 @@ def test_by_setting_and_by_host():
         ("b", 2, "critical"),
         ("a", 1, "warning"),
     ]
+
+
+OFF = {
+    "dell": ("bios.LogicalProc", "Enabled", "Disabled"),
+    "lenovo": ("bios.Processors_HyperThreading", "Enabled", "Disabled"),
+    "supermicro": ("bios.Hyper_Threading_ALL__3C75", "Enable", "Disable"),
+}
+
+
+def off(make: str, host: str = "", **fields) -> Drift:
+    setting, expected, actual = OFF[make]
+    given = {"setting": setting, "expected": expected, "actual": actual, "before": expected, "make": make}
+    return drift(host or make, **(given | fields))
+
+
+def test_the_same_on_three_makes_is_one_cause_whatever_they_call_it():
+    key = neutral().keys["hyperthreading"]
+    assert {p.setting for p in key.places["supermicro"]} == {"bios.Hyper_Threading_ALL_"}
+    (cause,) = grouped(off(make) for make in OFF)
+    assert cause.hosts == tuple(sorted(OFF))
+    assert cause.title.startswith("neutral.hyperthreading (bios.Hyper_Threading_ALL__3C75, bios.LogicalProc, ")
+    assert cause.title.endswith("): enabled -> disabled")
+    assert (cause.expected, cause.actual) == ("enabled", "disabled")
+    assert len(grouped([off("dell"), off("lenovo")], "setting")) == 1
+
+
+def test_one_make_alone_keeps_its_own_words():
+    assert groups(off("dell")) == [("bios.LogicalProc: Enabled -> Disabled", ("dell",))]
+
+
+def test_what_a_key_has_no_word_for_is_itself():
+    other = off("dell", "d2", actual="Odd")
+    assert len(grouped([off("dell"), other, off("lenovo")])) == 2
+    assert alike("dell", "bios.AssetTag", "x", "y") == ("bios.AssetTag", "x", "y", None)
+    assert alike("", "bios.LogicalProc", "Enabled", "Disabled").setting == "bios.LogicalProc"
+
+
+def test_several_values_of_a_make_that_are_one_word():
+    setting = "bios.DevicesandIOPorts_PCI64BitResourceAllocation"
+    assert alike("lenovo", setting, "Enabled or Auto", "Disabled") == ("neutral.above_4g", "enabled", "disabled", None)
+    assert alike("hpe", "secure_boot.enabled", "true", "false", "true") == (
+        "neutral.secure_boot", "enabled", "disabled", "enabled",
+    )  # fmt: skip

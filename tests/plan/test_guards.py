@@ -21,6 +21,7 @@ from metalimmu.plan.guards import (
     World,
     domains,
     refusals,
+    to_spare,
 )
 
 NOON = 1_795_176_000.0  # Friday 2026-11-20 12:00:00 UTC
@@ -106,6 +107,21 @@ def test_max_unavailable(limit: int, away: tuple[str, ...], refused: bool) -> No
     assert (Guard.max_unavailable in found) is refused
 
 
+@pytest.mark.parametrize(
+    ("active", "limits", "spare"),
+    [
+        (5, {}, None),
+        (5, {"min_active": 3}, 2),
+        (4, {"min_active": 3, "max_unavailable": 1}, 0),
+        (5, {"min_active": 3, "max_unavailable": 1}, 1),
+        (1, {"min_active": 3}, 0),
+    ],
+)
+def test_how_many_a_pool_has_to_spare(active: int, limits: dict[str, int], spare: int | None) -> None:
+    w = world(active=active, **limits)
+    assert to_spare(w.rules.pools["web"], w) == spare
+
+
 def test_a_percentage_is_said_as_it_was_written() -> None:
     (refusal,) = said(world(max_unavailable=0, max_said="5%"))
     assert refusal.text.endswith("max_unavailable is 0 (5%)")
@@ -171,6 +187,25 @@ def test_maintenance_windows() -> None:
     assert guards(world(windows=(night,)), verb="rollback", returning=True) == []
     noon = MaintenanceWindow(start="11:00", end="13:00", days=["fri"])
     assert guards(world(windows=(night, noon))) == []
+
+
+def test_approvals() -> None:
+    w = world(approvals=1)
+    for verb in ("reimage", "rollback"):
+        (refusal,) = said(w, verb=verb)
+        assert refusal.text == "n1: pool web wants a saved plan, signed by its author and 1 other"
+        assert guards(w, verb=verb, approved=1) == [Guard.approvals]
+        assert guards(w, verb=verb, approved=2) == []
+    assert guards(w, returning=True) == []
+    assert guards(w, stage=Stage.power) == []
+    assert guards(w, verb="power reset") == []
+
+
+def test_a_config_push_cannot_be_approved() -> None:
+    (refusal,) = said(world(approvals=1), verb="config push")
+    assert refusal.text == "n1: pool web wants approvals, and a config push has no plan that could be signed"
+    assert "a reimage brings the config" in refusal.hint
+    assert guards(world(), verb="config push") == []
 
 
 def test_a_halted_rollout_begins_nothing() -> None:

@@ -14,8 +14,8 @@ from metalimmu.desired.alerts import Alert
 from metalimmu.plan.types import Word
 from metalimmu.service.alerts.evaluate import decide_all
 from metalimmu.service.alerts.notice import MOST_HOSTS, Notice
-from metalimmu.service.alerts.render import headline
-from metalimmu.store.scan_records import FindingRecord, HostScan
+from metalimmu.service.alerts.render import headline, plain
+from metalimmu.store.scan_records import About, FindingRecord, HostScan
 from metalimmu.store.trigger_records import AlertState
 
 
@@ -177,3 +177,55 @@ def test_whoever_adds_up_the_notices_knows_what_holds(scans: list[dict[str, set[
                     told[cause.setting] = cause.hosts_total
         assert set(told) == {setting for setting, hosts in scan.items() if hosts}
         assert receiver.scan(findings) == []
+
+
+def test_one_thing_on_three_makes_is_one_alert() -> None:
+    off = [
+        drift("a", "bios.LogicalProc", "Disabled", expected="Enabled"),
+        drift("b", "bios.Processors_HyperThreading", "Disabled", expected="Enabled"),
+        drift("c", "bios.ProcHyperthreading", "Disabled", expected="Enabled"),
+    ]
+    makers = {"a": "Dell Inc.", "b": "Lenovo", "c": "HPE"}
+    known = [HostScan(host=h, about=About(manufacturer=m)) for h, m in makers.items()]
+    (notice,) = Receiver().scan(off, known)
+    (cause,) = notice.causes
+    assert (cause.setting, cause.expected, cause.actual) == ("neutral.hyperthreading", "enabled", "disabled")
+    assert cause.hosts == ("a", "b", "c")
+    assert cause.settings == ("bios.LogicalProc", "bios.ProcHyperthreading", "bios.Processors_HyperThreading")
+    assert "bios.ProcHyperthreading" in plain(notice)
+
+
+def test_since_is_when_it_was_seen_first_and_not_when_it_is_told() -> None:
+    receiver = Receiver(hosts="abc")
+    (notice,) = receiver.scan(
+        [drift("a")], [HostScan(host="b", streak=3, read_at=77.0, failure=silent("b").failure), silent("c")]
+    )[:1]
+    assert notice.causes[0].since == 1.0
+    unread = [HostScan(host="b", streak=3, read_at=77.0, failure=silent("b").failure), silent("c")]
+    assert [c.since for n in Receiver(hosts="bc").scan([], unread) for c in n.causes] == [77.0]
+    never = Receiver(hosts="c")
+    assert [c.since for n in never.scan([], [silent("c")]) for c in n.causes] == [never.now]
+
+
+def half(host: str, gaps: int = 1, dark: int = 3, **fields: object) -> HostScan:
+    return HostScan(host=host, read_at=50.0, gaps=gaps, dark=dark, found="unknown", **fields)
+
+
+def test_hosts_that_are_only_ever_half_read_are_told_too() -> None:
+    (notice,) = Receiver().scan([], [half("a"), half("b", gaps=9)])
+    (cause,) = notice.causes
+    assert (notice.kind, cause.hosts) == ("unknown", ("a", "b"))
+    assert headline(notice) == "[ams1] 2 hosts can be read in part only"
+    assert "metalimmu scan a" in plain(notice)
+    assert Receiver().scan([], [half("a", dark=2)]) == []
+
+
+def test_so_many_settings_may_be_unknown() -> None:
+    receiver = Receiver(alert(unknown_settings=4))
+    (notice,) = receiver.scan([], [half("a", gaps=4), half("b", gaps=5)])
+    assert notice.causes[0].hosts == ("b",)
+
+
+def test_now_silent_and_now_half_read_is_one_row_of_scans() -> None:
+    (notice,) = Receiver().scan([], [half("a", streak=1, failure=silent("a").failure)])
+    assert notice.causes[0].reason == "BmcUnreachable"

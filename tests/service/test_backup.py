@@ -216,10 +216,11 @@ def test_an_age_key(site: OpenSite, elsewhere: OpenSite, tmp_path: Path) -> None
 
 def test_all_of_it_is_put_back(site: OpenSite, elsewhere: OpenSite, tmp_path: Path) -> None:
     (site.folder / "holds.yaml").write_text("[]\n")
+    (site.folder / "allowed_signers").write_text("ops@example.org ssh-ed25519 AAAA\n")
     made = backup(site, tmp_path / "b.tar", SECRET, chunks="include")
     report = put_back(elsewhere, made.path)
     assert (report.aside, report.missing_chunks, report.missing_ramdisks) == (None, [], [])
-    assert report.written == ["holds.yaml"]
+    assert report.written == ["allowed_signers", "holds.yaml"]
     assert report.documents == []
     assert (report.doubted, [r["host"] for r in report.going_on]) == (1, ["node-1"])
     for name in ("site.key", "controller.key", "controller.pem"):
@@ -235,15 +236,18 @@ def test_all_of_it_is_put_back(site: OpenSite, elsewhere: OpenSite, tmp_path: Pa
 
 
 def test_what_is_missing_or_other_is_said(site: OpenSite, elsewhere: OpenSite, tmp_path: Path) -> None:
+    (site.folder / "allowed_signers").write_text("ops@example.org ssh-ed25519 AAAA\n")
     made = backup(site, tmp_path / "b.tar", SECRET)
+    (elsewhere.folder / "allowed_signers").write_text("")  # the signer was removed: stays so
     (elsewhere.folder / "images.lock").write_text("web@1: sha256:" + "0" * 64 + "\n")
     (elsewhere.folder / "roles" / "new.yaml").write_text("image: web@1\nramdisk: fake\n")
     site.catalogue.revoke("web@2", "bad")
     report = put_back(elsewhere, made.path)
     assert sorted(report.missing_chunks) == sorted(site.catalogue.referenced())
     assert report.missing_ramdisks == ["fake: not here"]
-    assert report.documents == ["changed images.lock", "new roles/new.yaml"]
-    assert report.written == ["images.lock.restored"]
+    assert report.documents == ["changed allowed_signers", "changed images.lock", "new roles/new.yaml"]
+    assert report.written == ["allowed_signers.restored", "images.lock.restored"]
+    assert (elsewhere.folder / "allowed_signers").read_text() == ""
 
 
 def test_hold_leaves_every_run_to_a_person(site: OpenSite, elsewhere: OpenSite, tmp_path: Path) -> None:

@@ -149,6 +149,14 @@ def test_the_address_of_machines(rack: Rack, host: str, fake: Fake, verdict: str
     assert words in found[1]
 
 
+def test_in_a_lab_loopback_is_what_bmcs_reach(rack: Rack) -> None:
+    fake = Fake(ours={"127.0.0.1"})
+    document(rack, urls={"bmc": "http://127.0.0.1:8080", "machines": "https://127.0.0.1:8443"})
+    assert said(network.addresses(docs(rack), fake, pin=None))["urls.bmc"][0] == "fail"
+    rack.write("hosts/real.yaml", [_host("r1", "redfish+https://127.0.0.1:4443")])
+    assert said(network.addresses(docs(rack), fake, pin=None))["urls.bmc"][0] == "ok"
+
+
 def test_the_way_to_bmcs(rack: Rack) -> None:
     def route(fake: Fake) -> tuple[str, str]:
         return said(network.addresses(docs(rack), fake, pin=None))["route to BMCs"]

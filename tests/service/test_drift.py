@@ -11,10 +11,15 @@ import pytest
 import yaml
 from scan_rig import Rig, away, rig
 
+from metalimmu import structs
 from metalimmu.errors import NotFound
 from metalimmu.observed.log_entry import LogEntry, LogKind
 from metalimmu.observed.snapshot import Job
+from metalimmu.observed.types import Reason, Unknown
 from metalimmu.plan.causes import grouped
+from metalimmu.plan.types import DRIFT
+from metalimmu.service.alerts.evaluate import evaluate
+from metalimmu.service.alerts.notice import Notice, Told
 from metalimmu.service.scans import export as drift_export
 from metalimmu.service.scans.drift import drifts, findings, hosts_of, show
 from metalimmu.service.scans.history import history
@@ -221,3 +226,69 @@ def test_a_job_of_which_nothing_is_known_is_one_cause(fleet):
     scan(fleet.site(), read=fleet.read)
     (cause,) = grouped(drifts(fleet.site()))
     assert (cause.title, cause.hosts) == ("bios.* (2 settings): job-running", ("n0", "n1"))
+
+
+ALERTS = "alerts: [{name: ops, slack: {url: 'env:SLACK'}}]\n"
+
+
+def told(fleet: Rig) -> list[Told]:
+    site = fleet.site()
+    evaluate(site)
+    messages = site.store.triggers.due_messages()
+    for message in messages:
+        site.store.triggers.message_sent(message.id)
+    return [cause for m in messages for cause in structs.convert(m.body, Notice).causes]
+
+
+def test_an_alert_says_since_when_and_who(fleet):
+    """Decided a day after the change: it says when the value changed, and by whom; also of hosts that join later."""
+    with (fleet.folder / "site.yaml").open("a") as file:
+        file.write(ALERTS)
+    for name, who in (("n0", "jim"), ("n1", "eva")):
+        fleet.machines[name].settings["bios.Sriov"] = "Disabled"
+        fleet.machines[name].logs = (
+            LogEntry(at=time.time(), message="BIOS changed", account=who, kind=LogKind.bios_change),
+        )
+    scan(fleet.site(), hosts=["n0"], read=fleet.read)
+    changed = fleet.site().store.value_history("n0", "bios.Sriov")[-1].since
+    time.sleep(0.05)
+    scan(fleet.site(), hosts=["n0"], read=fleet.read)
+    (cause,) = told(fleet)
+    assert (cause.since, cause.by) == (changed, ("jim",))
+    scan(fleet.site(), hosts=["n1"], read=fleet.read)
+    (cause,) = told(fleet)
+    assert (cause.hosts, cause.since, cause.by) == (("n0", "n1"), changed, ("jim", "eva"))
+
+
+def test_what_was_staged_first_drifted_then(fleet):
+    """In another word it is another finding, and still the same drift."""
+    with (fleet.folder / "site.yaml").open("a") as file:
+        file.write(ALERTS)
+    machine = fleet.machines["n0"]
+    machine.settings["bios.Sriov"] = "Disabled"
+    machine.jobs = (Job(id="1", about="bios", state="Running", name="config", uri="/1"),)
+    scan(fleet.site(), read=fleet.read)
+    changed = fleet.site().store.value_history("n0", "bios.Sriov")[-1].since
+    machine.jobs = ()
+    scan(fleet.site(), read=fleet.read)
+    (finding,) = findings(fleet.site(), words=DRIFT)
+    assert finding.first_seen > changed
+    (cause,) = told(fleet)
+    assert cause.since == changed
+
+
+def test_a_host_that_is_only_ever_half_read_is_told_after_three_scans(fleet):
+    with (fleet.folder / "site.yaml").open("a") as file:
+        file.write(ALERTS)
+    machine = fleet.machines["n0"]
+    del machine.settings["bios.Sriov"]
+    machine.unknown["bios.Sriov"] = Unknown(Reason.timeout, "no answer in 60 s")
+    seen = []
+    for _ in range(4):
+        scan(fleet.site(), read=fleet.read)
+        seen.append([(c.kind, c.reason, c.hosts) for c in told(fleet)])
+    assert seen == [[], [], [("unknown", "PartlyRead", ("n0",))], []]
+    machine.unknown.clear()
+    machine.settings["bios.Sriov"] = "Enabled"
+    scan(fleet.site(), read=fleet.read)
+    assert [c.how for c in told(fleet)] == ["read-again"]

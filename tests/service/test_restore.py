@@ -1,4 +1,4 @@
-"""Ten reimages are under way; the controller's state is lost, and restored elsewhere."""
+"""Ten reimages, of simulated machines, are under way; the controller's state is lost, and restored elsewhere."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import os
 import pytest
 from rollout_sim import scenario
 
-SEEDS = int(os.environ.get("METALIMMU_SEEDS", "20"))  # `make simulate` plays 200: twelve minutes of one core
-TOGETHER = 20
+SEEDS = int(os.environ.get("METALIMMU_SEEDS", "5"))  # `make simulate` plays 200: twelve minutes of one core
+TOGETHER = 5
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))

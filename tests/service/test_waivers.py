@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,16 @@ import pytest
 import yaml
 from scan_rig import Rig, rig
 
+from metalimmu.cli.scan_table import print_scan
 from metalimmu.desired.check import check
 from metalimmu.desired.waiver import Waiver
 from metalimmu.errors import NotFound, SiteError, UsageError
+from metalimmu.main import run
+from metalimmu.observed.types import Reason, Unknown
 from metalimmu.plan.types import Finding, Word
 from metalimmu.plan.waivers import Waivers
+from metalimmu.service.metrics import collect
+from metalimmu.service.report.build import build
 from metalimmu.service.scans.accept import accept
 from metalimmu.service.scans.drift import drifts, hosts_of, show
 from metalimmu.service.scans.result import exit_status
@@ -180,3 +186,36 @@ def test_check_says_which_have_run_out(drifted):
 def test_waived_drift_is_still_listed(drifted):
     accepted(drifted, "a")
     assert {d.host: bool(d.waived) for d in drifts(drifted.site())} == {"a": True, "b": False, "c": False}
+
+
+def test_a_host_whose_drift_is_all_waived_is_a_state_of_its_own(drifted, capsys):
+    """In the scan's summary, its list, the report, the metrics, and drift's own statuses."""
+    machine = drifted.machines["b"]
+    machine.settings["bios.Sriov"] = "Disabled"  # and something else, which nobody has accepted
+    scan(drifted.site(), read=drifted.read)
+    accepted(drifted, "a", "b", "c", until=LATER)
+    want = {"waived": 2, "drift": 1, "match": 1}
+    # Accepted between two scans: what is shown from the store says so at once.
+    assert {k: v for k, v in collect(drifted.site()).hosts.items() if v} == want
+    assert {k: v for k, v in build(drifted.site()).states.items() if v} == want
+    result = scan(drifted.site(), read=drifted.read)
+    assert result.counts.states == want
+    assert drifted.site().store.scans(1)[0].summary["states"] == want
+    out = io.StringIO()
+    print_scan(drifted.site(), result, out)
+    assert "4 hosts: 1 match, 1 drift, 2 waived." in out.getvalue()
+    assert run(["scan", "--list", "--site", str(drifted.folder)]) == 0
+    head, newest, *_ = capsys.readouterr().out.splitlines()
+    assert newest.split()[head.split().index("WAIVED") - len(head.split()) :] == ["2", "0"]
+    machine.settings["bios.Sriov"] = "Enabled"
+    result = scan(drifted.site(), read=drifted.read)
+    assert result.counts.states == {"waived": 3, "match": 1}
+    assert exit_status(result) == 0
+
+
+def test_what_is_not_known_of_a_host_makes_it_unknown_whatever_is_waived(drifted):
+    accepted(drifted, "a")
+    machine = drifted.machines["a"]
+    del machine.settings["bios.Sriov"]
+    machine.unknown["bios.Sriov"] = Unknown(Reason.timeout)
+    assert scan(drifted.site(), read=drifted.read).counts.states == {"drift": 2, "unknown": 1, "match": 1}

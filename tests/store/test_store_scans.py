@@ -44,6 +44,10 @@ def test_scans_are_listed_newest_first(store):
     assert [s.id for s in store.scans(2)] == names[:0:-1]
 
 
+def streaks(store) -> dict[str, int]:
+    return {h.host: h.streak for h in store.known_hosts() if h.streak}
+
+
 def test_a_host_counts_once_in_a_scan(store):
     name = scan(store, "a", "b")
     store.record_scanned(name, [read("a", T, {"bios.X": 1}, [finding("bios.X", "differs", "1")])])
@@ -52,7 +56,7 @@ def test_a_host_counts_once_in_a_scan(store):
     store.record_scanned(name, [unread("b", T + 1)])
     after = store.scan_summary(name)
     assert store.values("a") == {"bios.X": 1}
-    assert store.unknown_streaks() == {"b": 1}
+    assert streaks(store) == {"b": 1}
     assert before.states == {"drift": 1}
     assert after.states == {"drift": 1, "unknown": 1}
     assert after.reasons == {"BmcUnreachable": 1}
@@ -165,14 +169,14 @@ def test_a_clock_that_was_ahead_does_not_stop_later_readings(store, clock):
 def test_streaks(store):
     scan_all(store, read("a", T, {"bios.X": 1}), unread("b", T))
     scan_all(store, unread("a", T + 1), unread("b", T + 1, "BmcLoginRefused"))
-    assert store.unknown_streaks() == {"a": 1, "b": 2}
+    assert streaks(store) == {"a": 1, "b": 2}
     known = {h.host: h for h in store.known_hosts()}
     assert (known["a"].read_at, known["a"].tried_at) == (T, T + 1)
     assert known["b"].read_at is None
     assert known["b"].failure.code == "BmcLoginRefused"
     assert known["a"].about == ABOUT
     scan_all(store, read("a", T + 2, {"bios.X": 1}), unread("b", T + 2))
-    assert store.unknown_streaks() == {"b": 3}
+    assert streaks(store) == {"b": 3}
     assert next(store.known_hosts(["a"])).failure is None
 
 
@@ -341,3 +345,28 @@ def test_a_full_disk_says_so_and_the_scan_goes_on_later(store):
     failing.record_scanned(name, [read("a", T, {"bios.X": 1})])
     assert failing.calls == ["record_scanned"]
     assert failing.pending_hosts(name) == []
+
+
+def dark(store) -> tuple[int, int, int]:
+    (host,) = store.known_hosts(["a"])
+    return host.streak, host.gaps, host.dark
+
+
+def test_scans_in_a_row_that_did_not_know_all_of_a_host(store):
+    """Silent or half read, unchanged or not: each scan counts, until one knows all."""
+    gap = finding("bios.X", "unknown", reason="timeout: no answer")
+    half = [read("a", T + i, {"bios.Y": 1}, [gap], unknown=["bios.X"]) for i in range(4)]
+    seen = []
+    for scanned in (half[0], half[1], unread("a", T + 2), half[3]):
+        scan_all(store, scanned)
+        seen.append(dark(store))
+    assert seen == [(0, 1, 1), (0, 1, 2), (1, 1, 3), (0, 1, 4)]
+    scan_all(store, read("a", T + 5, {"bios.X": 1}, [finding("bios.X", "match", "1")]))
+    assert dark(store) == (0, 0, 0)
+    scan_all(store, read("a", T + 6, {"bios.X": 1}, [finding("bios.X", "match", "1")]))
+    assert dark(store) == (0, 0, 0)
+
+
+def test_what_the_bmc_does_not_have_is_no_gap(store):
+    scan_all(store, read("a", T, {"bios.Y": 1}, [finding("bios.X", "unknown", reason="not modelled: no such thing")]))
+    assert dark(store) == (0, 0, 0)

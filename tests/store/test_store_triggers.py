@@ -44,11 +44,11 @@ def test_a_schedule_is_seen_since_it_was_written_or_changed(store: SqliteStore, 
     assert triggers.see_schedule("nightly", "a").since == 1000
     triggers.pause_schedule("nightly", "the BMCs are updated", "ann@host")
     assert triggers.see_schedule("nightly", "b").since == 2000
-    found = triggers.schedules()["nightly"]
+    found = triggers.see_schedule("nightly", "b")
     assert (found.paused, found.paused_by, found.paused_at) == ("the BMCs are updated", "ann@host", 2000)
     clock.now = 3000
     assert triggers.resume_schedule("nightly").paused is None
-    assert triggers.schedules()["nightly"].since == 3000
+    assert triggers.see_schedule("nightly", "b").since == 3000
     with pytest.raises(NotFound):
         triggers.pause_schedule("weekly", "", "")
 

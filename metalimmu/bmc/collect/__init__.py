@@ -7,8 +7,6 @@
         result.failure      # why not, or why not all of it
 
     for result in collecting(targets, ...):     # the same from ordinary code; the loop runs in a thread of its own
-
-    blocking.run(connector, walk(...))          # one host, over a connector that is there already
 """
 
 from metalimmu.bmc.collect.fleet import collect

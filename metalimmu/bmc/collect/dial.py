@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult
 
 from metalimmu.bmc.collect import proxy
-from metalimmu.bmc.unknown import BmcTimeout, NotSent
+from metalimmu.bmc.unknown import BmcTimeout, NotSent, ProxyUnusable
 from metalimmu.errors import BmcCertificateError, BmcError, BmcUnreachable
 
 HINT_TLS = "is this port HTTPS? Is the BMC's TLS too old?"
@@ -38,8 +38,13 @@ async def dial(place: Place, seconds: float) -> Dialled:
     sock: socket.socket | None = None
     try:
         async with asyncio.timeout(seconds):
-            sock = await _reach(place)
-            if place.proxy:
+            if place.proxy is None:
+                sock = await _reach(place)
+            else:
+                try:
+                    sock = await _reach(place)
+                except OSError as exc:
+                    raise _no_proxy(place.proxy, exc) from exc
                 await proxy.tunnel(sock, place.proxy, place.host, place.port)
             if place.context is None:
                 return Dialled(sock, b"")
@@ -148,3 +153,11 @@ def _translated(exc: OSError | ValueError, place: Place, *, connected: bool) -> 
     if isinstance(exc, ssl.SSLError):
         return BmcCertificateError(f"{base}: no TLS connection: {words}", hint=HINT_TLS)
     return NotSent(f"{base}: no TCP connection: {words}")
+
+
+def _no_proxy(proxy_: SplitResult, exc: OSError) -> ProxyUnusable:
+    words = os.strerror(exc.errno) if exc.errno and not isinstance(exc, socket.gaierror) else str(exc.strerror or exc)
+    return ProxyUnusable(
+        f"no TCP connection to the proxy {proxy_.hostname}:{proxy.address(proxy_)[1]}: {words}",
+        hint="is it up? `bmc.proxy` of site.yaml, or --proxy, says where it is",
+    )

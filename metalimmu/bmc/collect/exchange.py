@@ -1,4 +1,12 @@
-"""Requests to one BMC on its own address, redirects that stay there followed. The only place from which a scan sends."""
+"""Requests to one BMC on its own address, redirects that stay there followed. The only place from which a scan sends.
+
+No `If-None-Match`: ETags help where something is written (If-Match, see sushy_bridge), and a scan writes nothing.
+Measured (`python -m benchmarks.scan_etags`, nothing changed between two scans, which is the best case), CPU per BMC plain
+and conditional: HPE 10.7 and 11.3 ms, Lenovo 9.2 and 9.8, Supermicro 8.0 and 10.4, OpenBMC 8.6 and 10.0; Dell sends none.
+No other round was better by more than a busy machine's noise. A 304 spares the TLS of 27 to 45 kB for each BMC, and costs the
+unpacking of what was kept of it (11 to 16 kB each); that must be parsed all the same. And a BMC whose ETag stays when
+the value has changed would hide drift.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +15,10 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
-from metalimmu.bmc import answers, uris
+from metalimmu.bmc import answers, readonly, uris
 from metalimmu.bmc.address import base_url
 from metalimmu.bmc.answers import Answer
-from metalimmu.bmc.collect import proxy, readonly
+from metalimmu.bmc.collect import proxy
 from metalimmu.bmc.collect.dial import Place
 from metalimmu.bmc.collect.line import Broke, Line, Response, Times
 from metalimmu.bmc.collect.unpack import unpacked

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from metalimmu import log
 from metalimmu.bmc import answers
-from metalimmu.bmc.unknown import NotSent
+from metalimmu.bmc.unknown import NotSent, ProxyUnusable
 from metalimmu.errors import UsageError
 
 LONGEST = 16 << 10
@@ -59,10 +59,11 @@ async def _connect(sock: socket.socket, proxy: SplitResult, host: str, port: int
         part = await loop.sock_recv(sock, 4096)
         head += part
         if not part or len(head) > LONGEST:
-            raise NotSent(f"the proxy {proxy.hostname} broke off before it had answered")
+            raise ProxyUnusable(f"the proxy {proxy.hostname} broke off before it had answered")
     status = head.partition(b"\r\n")[0].decode("latin-1")
     if not status.startswith("HTTP/1.") or status[8:10] != " 2":
-        raise NotSent(f"the proxy {proxy.hostname} refused {where}: {answers.clean(status, 100)}")
+        whose = ProxyUnusable if status[9:12] == "407" else NotSent
+        raise whose(f"the proxy {proxy.hostname} refused {where}: {answers.clean(status, 100)}")
 
 
 async def _socks(sock: socket.socket, proxy: SplitResult, host: str, port: int) -> None:
@@ -71,12 +72,12 @@ async def _socks(sock: socket.socket, proxy: SplitResult, host: str, port: int) 
     await loop.sock_sendall(sock, bytes([5, len(methods)]) + methods)
     version, method = await _exactly(sock, 2, proxy)
     if version != 5 or method not in methods:
-        raise NotSent(f"the proxy {proxy.hostname} is no SOCKS 5 proxy, or wants another kind of login")
+        raise ProxyUnusable(f"the proxy {proxy.hostname} is no SOCKS 5 proxy, or wants another kind of login")
     if method == 2:
         user, password = unquote(proxy.username or "").encode(), unquote(proxy.password or "").encode()
         await loop.sock_sendall(sock, bytes([1, len(user)]) + user + bytes([len(password)]) + password)
         if (await _exactly(sock, 2, proxy))[1] != 0:
-            raise NotSent(f"the proxy {proxy.hostname} refused its login")
+            raise ProxyUnusable(f"the proxy {proxy.hostname} refused its login")
     await loop.sock_sendall(sock, b"\x05\x01\x00" + await _place(proxy, host) + port.to_bytes(2))
     _, refusal, _, kind = await _exactly(sock, 4, proxy)
     if refusal:

@@ -1,54 +1,45 @@
-"""Many findings, few causes. Pure.
+"""The causes that alerts are about, and for whom they hold. Pure.
 
-The same change on 500 hosts is one cause, and so is everything that cannot be reached. A cause's key is the same over all
-scans: a hash of what it is, never of the hosts that have it.
+The same change on 500 hosts is one cause, and so is everything that cannot be reached (see `plan.causes`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Literal
 
 import msgspec
 
-from metalimmu.desired.profile import SEVERITIES
+from metalimmu.plan.alike import Alike, alike
+from metalimmu.plan.causes import Cause, key_of, rank
 from metalimmu.service import reasons
 from metalimmu.store.scan_records import FindingRecord, HostScan
 
-Kind = Literal["drift", "unknown"]
-
-
-def rank(severity: str) -> int:
-    """Of findings without one, it is a warning."""
-    return SEVERITIES.index(severity) if severity in SEVERITIES else 1
-
-
-class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    kind: Kind
-    key: str
-    severity: str
-    setting: str = ""
-    expected: str = ""
-    actual: str = ""
-    reason: str = ""  # the failure's code, of unknown hosts
-    owner: str = ""
-
-    @property
-    def rank(self) -> int:
-        return rank(self.severity)
-
 
 class Open(msgspec.Struct, kw_only=True):
-    """A cause that holds, and for whom. `example` is one host's own words."""
+    """A cause that holds, and for whom. `settings`: what their makes call it; `example` is one host's own words, `since` when
+    it was first seen.
+    """
 
     cause: Cause
-    hosts: set[str]
+    hosts: set[str] = msgspec.field(default_factory=set)
+    settings: set[str] = msgspec.field(default_factory=set)
     example: str = ""
+    since: float | None = None
+
+    def add(self, host: str, since: float | None) -> None:
+        self.hosts.add(host)
+        if since is not None and (self.since is None or since < self.since):
+            self.since = since
 
 
-def of_drift(findings: Iterable[FindingRecord]) -> tuple[dict[str, Open], set[str]]:
+def what(record: FindingRecord, make: str) -> Alike:
+    f = record.finding
+    return alike(make, f.setting, f.expected, f.actual)
+
+
+def of_drift(findings: Iterable[FindingRecord], makes: Mapping[str, str]) -> tuple[dict[str, Open], set[str]]:
     """By key: the causes of drift that nobody has waived; and the keys of those that are waived for at least one host.
+    `makes` by host.
 
     `staged` and `job-running` are the same cause as `differs` before them: the value in force is still the wrong one.
     """
@@ -57,51 +48,55 @@ def of_drift(findings: Iterable[FindingRecord]) -> tuple[dict[str, Open], set[st
     made: dict[tuple[str, ...], Cause] = {}
     for record in findings:
         f = record.finding
-        what = (f.setting, f.expected, f.actual, f.severity or "warning", f.owner)
-        cause = made.get(what)
+        setting, expected, actual, _ = what(record, makes.get(record.host, ""))
+        about = (setting, expected, actual, f.severity or "warning", f.owner)
+        cause = made.get(about)
         if cause is None:
-            setting, expected, actual, severity, owner = what
-            key = _key("drift", *what)
-            cause = made[what] = Cause(
-                kind="drift",
-                key=key,
-                severity=severity,
+            cause = made[about] = Cause(
+                key=key_of("drift", *about),
+                severity=about[3],
                 setting=setting,
                 expected=expected,
                 actual=actual,
-                owner=owner,
+                owner=f.owner,
             )
         if f.waived:
             waived.add(cause.key)
         else:
-            found.setdefault(cause.key, Open(cause=cause, hosts=set())).hosts.add(record.host)
+            one = found.setdefault(cause.key, Open(cause=cause))
+            one.add(record.host, record.first_seen)
+            one.settings.add(f.setting)
     return found, waived
 
 
-def of_silence(hosts: Iterable[HostScan], scans: int) -> dict[str, Open]:
-    """By key: hosts that could not be read in so many scans in a row, by the code of their failure."""
+def of_silence(hosts: Iterable[HostScan], scans: int, settings: int = 0) -> dict[str, Open]:
+    """By key: hosts that could not be read in so many scans in a row, or never more than a part of them, by the code of
+    their failure. `settings` of its profile may be unknown of a host that counts as read.
+    """
     found: dict[str, Open] = {}
     for host in hosts:
-        if host.streak < scans:
+        if max(host.streak, host.dark) < scans or not (host.streak or host.gaps > settings):
             continue
-        code = reasons.cause(host.failure.code) if host.failure else "unknown"
-        key = _key("unknown", code)
-        if key not in found:
-            cause = Cause(kind="unknown", key=key, severity="warning", reason=code)
-            found[key] = Open(cause=cause, hosts=set(), example=host.failure.message if host.failure else "")
-        found[key].hosts.add(host.host)
+        code, example = _silence(host)
+        cause = Cause(kind="unknown", key=key_of("unknown", code), reason=code)
+        one = found.setdefault(cause.key, Open(cause=cause))
+        one.add(host.host, host.read_at if host.streak else None)
+        one.example = one.example or example
     return found
+
+
+def _silence(host: HostScan) -> tuple[str, str]:
+    if not host.streak:
+        some = "1 setting" if host.gaps == 1 else f"{host.gaps} settings"
+        return reasons.PARTLY, f"of {host.host}, {some} of its profile: `metalimmu scan {host.host}` says which"
+    return (reasons.cause(host.failure.code), host.failure.message) if host.failure else ("unknown", "")
 
 
 def limited(causes: Mapping[str, Open], hosts: Collection[str], severity: str) -> Iterator[Open]:
     """What a receiver wants to know of: its hosts, and drift that is bad enough."""
     least = rank(severity)
     for found in causes.values():
-        if found.cause.kind == "drift" and found.cause.rank < least:
+        if found.cause.kind == "drift" and rank(found.cause.severity) < least:
             continue
         if mine := found.hosts.intersection(hosts):
-            yield Open(cause=found.cause, hosts=mine, example=found.example)
-
-
-def _key(*what: str) -> str:
-    return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:32]
+            yield msgspec.structs.replace(found, hosts=mine)

@@ -8,7 +8,7 @@ another reason, have left it and nothing is fixed: it is told as changed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +28,17 @@ class Decision(NamedTuple):
     notices: list[Notice]
 
 
+class Known(NamedTuple):
+    """What the history says of a cause: when the value was first seen to be so, and who or what made it so."""
+
+    since: float | None = None
+    by: tuple[str, ...] = ()
+
+
+Ask = Callable[[Open, Collection[str]], Known]
+"""Of a cause, and hosts that have it."""
+
+
 def decide(
     site: str,
     alert: Alert,
@@ -36,8 +47,11 @@ def decide(
     now: float,
     *,
     waived: Collection[str] = (),
+    ask: Ask = lambda _cause, _hosts: Known(),
 ) -> Decision:
-    """`states` are this receiver's. `waived`: keys of causes that somebody has accepted meanwhile."""
+    """`states` are this receiver's. `waived`: keys of causes that somebody has accepted meanwhile. `ask` is called for what
+    is told, of the hosts that are new to it.
+    """
     before = {s.cause: s for s in states}
     keep: list[AlertState] = []
     told: dict[News, list[Told]] = {"drift": [], "unknown": [], "fixed": []}
@@ -45,8 +59,9 @@ def decide(
     for found in open_causes:
         still.setdefault((found.cause.kind, found.cause.setting), set()).update(found.hosts)
         state = before.pop(found.cause.key, None)
-        joined = len(found.hosts) if state is None else len(found.hosts.difference(state.hosts))
-        after = _state(alert.name, found, state, now, joined)
+        new = found.hosts if state is None else found.hosts.difference(state.hosts)
+        joined = len(new)
+        after = _state(alert.name, found, state, now, joined, ask(found, new) if joined else Known())
         if after != state:
             keep.append(after)
         if joined:
@@ -59,14 +74,24 @@ def decide(
     return Decision(keep, list(before.values()), notices)
 
 
-def _state(name: str, found: Open, state: AlertState | None, now: float, joined: int) -> AlertState:
+def _state(name: str, found: Open, state: AlertState | None, now: float, joined: int, known: Known) -> AlertState:
+    """`since` of the state is when it was told first: with it each episode has its own notices."""
     hosts = tuple(sorted(found.hosts))
-    about = msgspec.to_builtins(found.cause) | {"example": found.example}
+    first = min((t for t in (known.since, found.since) if t is not None), default=now)
     if state is None:
-        key, kind = found.cause.key, found.cause.kind
-        return AlertState(alert=name, cause=key, kind=kind, since=now, about=about, hosts=hosts, was=len(hosts))
+        cause = found.cause
+        about = {f: getattr(cause, f) for f in ("severity", "setting", "expected", "actual", "reason", "owner")}
+        about |= {"settings": tuple(sorted(found.settings)), "example": found.example, "since": first, "by": known.by}
+        return AlertState(
+            alert=name, cause=cause.key, kind=cause.kind, since=now, about=about, hosts=hosts, was=len(hosts)
+        )
+    about = state.about
+    if joined:
+        by = tuple(dict.fromkeys((*about.get("by", ()), *known.by)))
+        names = tuple(sorted(found.settings.union(about.get("settings", ()))))
+        about = {**about, "settings": names, "since": min(first, about.get("since", state.since)), "by": by}
     return msgspec.structs.replace(
-        state, revision=state.revision + bool(joined), hosts=hosts, was=max(state.was, len(hosts))
+        state, revision=state.revision + bool(joined), hosts=hosts, was=max(state.was, len(hosts)), about=about
     )
 
 
@@ -85,9 +110,12 @@ def _told(state: AlertState, *, joined: int = 0, how: str = "") -> Told:
         {
             **{f: about.get(f, "") for f in ("severity", "setting", "expected", "actual", "reason", "owner")},
             "cause": state.cause,
+            "told": state.since,
             "kind": state.kind,
             "detail": about.get("example", ""),
-            "since": state.since,
+            "since": about.get("since", state.since),
+            "by": about.get("by", ()),
+            "settings": about.get("settings", ()),
             "revision": state.revision,
             "hosts": state.hosts[:MOST_HOSTS],
             "hosts_total": len(state.hosts),
@@ -107,7 +135,7 @@ def _notices(site: str, alert: Alert, kind: News, causes: list[Told], now: float
 
 def key(site: str, alert: str, kind: str, causes: Iterable[Told]) -> str:
     """The notice's id: the same whenever the same is said again."""
-    what = [site, alert, kind, *sorted((c.cause, c.since, c.revision) for c in causes)]
+    what = [site, alert, kind, *sorted((c.cause, c.told, c.revision) for c in causes)]
     return hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:40]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import product
 from typing import TYPE_CHECKING
 
 from metalimmu import log
@@ -12,20 +13,23 @@ from metalimmu.desired.selector import select
 from metalimmu.errors import AlertError, NotFound
 from metalimmu.plan.types import DRIFT
 from metalimmu.service.alerts import causes, outbox
-from metalimmu.service.alerts.decide import decide, open_now
+from metalimmu.service.alerts.decide import Ask, Known, decide, open_now
 from metalimmu.service.alerts.notice import Notice
 from metalimmu.service.alerts.send import send
-from metalimmu.service.scans.drift import findings
+from metalimmu.service.scans.drift import blame_of, change_of, findings, make_of_host
 
 if TYPE_CHECKING:
     from metalimmu.desired.alerts import Alert
+    from metalimmu.service.alerts.causes import Open
     from metalimmu.service.site import OpenSite
+    from metalimmu.store.scan_protocol import ScanStore
     from metalimmu.store.scan_records import FindingRecord, HostScan
     from metalimmu.store.trigger_records import AlertState, OutboxRecord
 
 logger = log.get("alerts")
 
 _TRIES = 10  # another process may be faster, a few times
+_ASKED = 20  # hosts of one cause whose history is looked at
 
 
 def evaluate(site: OpenSite, *, clock: Callable[[], float] = time.time) -> int:
@@ -45,6 +49,7 @@ def evaluate(site: OpenSite, *, clock: Callable[[], float] = time.time) -> int:
             list(site.store.known_hosts()),
             states,
             clock(),
+            ask=history(site.store),
         )
         keep, forget, messages = made
         if not (keep or forget) or site.store.triggers.commit_alerts(
@@ -66,9 +71,11 @@ def decide_all(
     hosts: Collection[HostScan],
     states: Iterable[AlertState],
     now: float,
+    *,
+    ask: Ask = lambda _cause, _hosts: Known(),
 ) -> tuple[list[AlertState], list[AlertState], list[OutboxRecord]]:
     """Pure: (states to keep, states to forget, messages). States of a receiver that is gone are forgotten in silence."""
-    drifted, waived = causes.of_drift(drift)
+    drifted, waived = causes.of_drift(drift, {h.host: make_of_host(h) for h in hosts})
     by_alert: dict[str, list[AlertState]] = {}
     for state in states:
         by_alert.setdefault(state.alert, []).append(state)
@@ -76,14 +83,34 @@ def decide_all(
     forget: list[AlertState] = []
     messages: list[OutboxRecord] = []
     for alert in alerts:
-        silent = causes.of_silence(hosts, alert.unknown_scans)
+        silent = causes.of_silence(hosts, alert.unknown_scans, alert.unknown_settings)
         wanted = causes.limited({**drifted, **silent}, scopes[alert.name], alert.severity)
-        decision = decide(site, alert, wanted, by_alert.pop(alert.name, []), now, waived=waived)
+        decision = decide(site, alert, wanted, by_alert.pop(alert.name, []), now, waived=waived, ask=ask)
         keep += decision.keep
         forget += decision.forget
         messages += [outbox.record(alert.name, n) for n in decision.notices]
     forget += [state for left in by_alert.values() for state in left]
     return keep, forget, messages
+
+
+def history(store: ScanStore) -> Ask:
+    """When the values changed, and who or what did it as far as the logs of the BMCs were asked."""
+
+    def ask(found: Open, hosts: Collection[str]) -> Known:
+        since: list[float] = []
+        by: dict[str, None] = {}
+        for host, setting in product(sorted(hosts)[:_ASKED], sorted(found.settings)):
+            for record in store.finding_history(host, setting):
+                if record.fixed_at is not None or record.finding.word not in DRIFT:
+                    continue
+                change = change_of(store, record)
+                since.append(change.at if change else record.first_seen)
+                blamed = store.blame(host, change.setting, change.at) if change else None
+                if blamed and blamed.kind != "unknown":
+                    by[blame_of(blamed).words] = None
+        return Known(min(since, default=None), tuple(by))
+
+    return ask
 
 
 def refresh(site: OpenSite, *, clock: Callable[[], float] = time.time) -> None:

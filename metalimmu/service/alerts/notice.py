@@ -17,13 +17,16 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     cause: str  # the same over all notices about it
     kind: Literal["drift", "unknown"]
     severity: str
-    setting: str = ""
+    setting: str = ""  # neutral.KEY where several makes have names of their own for it
+    settings: tuple[str, ...] = ()  # these names
     expected: str = ""
     actual: str = ""
     reason: str = ""
     detail: str = ""
     owner: str = ""
-    since: float
+    since: float  # when the first host was seen to have it; of unknown: when it was read last
+    by: tuple[str, ...] = ()  # accounts and events, where logs of BMCs name them
+    told: float = 0.0  # when it was first told: of another episode of the same cause it is another
     revision: int
     hosts: tuple[str, ...] = ()  # that have it now, or of `fixed`: had it last; sorted, at most MOST_HOSTS
     hosts_total: int = 0

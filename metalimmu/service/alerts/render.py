@@ -32,6 +32,8 @@ def _title(notice: Notice, cause: Told) -> str:
     hosts = _count(cause.hosts_total)
     if cause.kind == "unknown":
         verb = "can be read again" if notice.kind == "fixed" else "cannot be read"
+        if cause.reason == reasons.PARTLY and notice.kind != "fixed":
+            return f"{hosts} can be read in part only"
         if cause.how == "changed":
             return f"{hosts} cannot be read for another reason now, it was: {reasons.words(cause.reason)}"
         return f"{hosts} {verb}: {reasons.words(cause.reason)}"
@@ -65,11 +67,13 @@ def _facts(notice: Notice, cause: Told) -> list[tuple[str, str]]:
     joined = cause.new_hosts_total if cause.revision > 1 and notice.kind != "fixed" else 0
     facts = {
         "setting": _text(cause.setting),
+        "named": _text(", ".join(n for n in cause.settings if n != cause.setting)),
         "expected": _text(cause.expected),
         "actual": _text(cause.actual),
         "reason": _text(cause.detail or cause.reason),
         "owner": _text(cause.owner),
         "since": _utc(cause.since),
+        "by": _text(", ".join(cause.by)),
         "joined": _count(joined) if joined else "",
         "hosts": names + (f" and {more} more" if more > 0 else ""),
     }

@@ -1,5 +1,5 @@
 """The site's documents, as far as a backup is concerned: git keeps them, a backup keeps what commands have written into
-them since the last commit, and a digest of the rest.
+them since the last commit, whose signatures count (without it no approved plan can be applied), and a digest of the rest.
 """
 
 from __future__ import annotations
@@ -7,13 +7,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-WRITTEN = ("images.lock", "holds.yaml", "waivers.yaml")  # by commands; copied into a backup
+from metalimmu.desired import signers
+
+KEPT = (
+    "images.lock",
+    "holds.yaml",
+    "waivers.yaml",
+    signers.FILE,
+)  # copied into a backup; all but the last are written by commands
 _FOLDERS = ("hosts", "roles", "pools", "profiles", "templates", "hooks")
 
 
 def digests(site: Path) -> dict[str, str]:
     """File, relative to the site -> SHA-256 of its content."""
-    files = [p for p in site.iterdir() if p.is_file() and p.suffix in (".yaml", ".lock")]
+    files = [p for p in site.iterdir() if p.is_file() and (p.suffix in (".yaml", ".lock") or p.name in KEPT)]
     files += [p for folder in _FOLDERS for p in (site / folder).rglob("*") if p.is_file()]
     return {str(p.relative_to(site)): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)}
 

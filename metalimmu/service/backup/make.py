@@ -21,7 +21,7 @@ from metalimmu.boot.tokens import SiteKey
 from metalimmu.errors import BackupError, UsageError
 from metalimmu.service.backup import archive
 from metalimmu.service.backup.archive import Manifest, Member
-from metalimmu.service.backup.documents import WRITTEN, digests
+from metalimmu.service.backup.documents import KEPT, digests
 from metalimmu.service.backup.seal import BackupKey, private_file
 from metalimmu.store.snapshot import snapshot
 
@@ -95,7 +95,7 @@ def backup(site: OpenSite, path: Path, protection: Protection, *, chunks: Chunks
         if key is not None:
             for name in KEYS:
                 _sealed(site.state / "tls" / name, f"tls/{name}", folder, key, parts)
-        for name in WRITTEN:
+        for name in KEPT:
             with contextlib.suppress(FileNotFoundError):
                 parts.add_bytes(f"documents/{name}", (site.folder / name).read_bytes())
         with site.catalogue.locked():  # `gc` waits: what is named now is still there when it is copied

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from metalimmu.bmc import discovery, spots
+from metalimmu.bmc import discovery, ledger_file, spots
 from metalimmu.bmc.connect import Address
 from metalimmu.bmc.discovery import Sighting, Sweep
 from metalimmu.bmc.identify import Identified
+from metalimmu.bmc.ledger import forget
 from metalimmu.desired.merge import Merged
 from metalimmu.desired.types import Tls
 from metalimmu.errors import BmcLoginNotTried, BmcLoginRefused, MetalimmuError, ScanStopped
@@ -50,22 +51,30 @@ def discover(
     sweep: Sweep | None = None,
     large: bool = False,
     max_refused: int = 3,
+    retry_login: bool = False,
+    ports: Sequence[int] = (),
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Discovery:
-    """Look at all addresses of `items` (see `bmc.spots`). `credentials` is a reference: one login per BMC that speaks Redfish,
-    or IPMI where it does not. `progress` gets (looked at, of so many). Raises UsageError, SecretError.
+    """Look at all addresses of `items` (see `bmc.spots`, also of `ports`). `credentials` is a reference: one login per BMC that speaks Redfish,
+    or IPMI where it does not; not those that were refused before, unless `retry_login`. `ledger`: of the user where there is
+    none. `progress` gets (looked at, of so many). Raises UsageError, SecretError, ProxyUnusable.
     """
-    wanted = spots.parse(items, large=large)
+    settings = sweep or Sweep()
+    wanted = spots.parse(items, ports=ports, large=large)
     if credentials:
         from metalimmu.bmc import credentials as secrets
 
         secrets.read(credentials, folder=folder)  # a reference that cannot be read fails before the first packet
     began = time.monotonic()
-    sightings = asyncio.run(_swept(wanted, sweep or Sweep(), progress))
+    sightings = asyncio.run(_swept(wanted, settings, progress))
     seen = [s for s in sightings if s.found]
     found, refused = {s.spot: unauthenticated(s) for s in seen}, 0
     if credentials:
-        found, refused = _logged_in(found, credentials, _With(folder, ledger, budget), max_refused)
+        ledger = ledger or ledger_file.of_user()
+        if retry_login:
+            for one in found.values():
+                forget(ledger, one.bmc)
+        found, refused = _logged_in(found, credentials, _With(folder, ledger, budget, settings.proxy), max_refused)
     listed = sorted(found.values(), key=lambda f: spots.order(f.address))
     return Discovery(
         found=tuple(listed),
@@ -96,6 +105,7 @@ class _With(NamedTuple):
     folder: Path | None
     ledger: LoginLedger | None
     budget: Budget | None
+    proxy: str | None
 
 
 class _Named(Address, frozen=True, kw_only=True):
@@ -109,7 +119,7 @@ def _logged_in(
     plain: dict[spots.Spot, Found], credentials: str, with_: _With, max_refused: int
 ) -> tuple[dict[spots.Spot, Found], int]:
     """What each says to those who log in, and how many logins were refused. Redfish first, IPMI with what is left to refuse."""
-    targets = [_target(spot, found, credentials) for spot, found in plain.items()]
+    targets = [_target(spot, found, credentials, with_.proxy) for spot, found in plain.items()]
     redfish = [t for t in targets if not t.bmc.startswith("ipmi://")]
     ipmi = [t for t in targets if t.bmc.startswith("ipmi://")]
     found, refused = dict(plain), 0
@@ -125,12 +135,13 @@ def _logged_in(
     return found, refused + logins.refused
 
 
-def _target(spot: spots.Spot, found: Found, credentials: str) -> _Named:
+def _target(spot: spots.Spot, found: Found, credentials: str, proxy: str | None) -> _Named:
     return _Named(
         spot=spot,
         bmc=found.bmc,
         name=found.address,
         credentials=credentials,
+        proxy=proxy,
         tls=Tls(fingerprint=found.fingerprint or None),  # whoever has another certificate now is told no password
         read_timeout=READ_TIMEOUT,
     )

@@ -84,7 +84,7 @@ def _asked(
         redfish.values(),
         lambda t: ask(Service(t.bmc, t.system), Tree(), known),
         settings=CollectSettings(max_refused=max_refused),
-        ledger=site.store,
+        ledger=site.ledger,
         budget=site.budget,
         folder=site.folder,
     )

@@ -57,12 +57,20 @@ def addresses(docs: SiteDocs, probes: Probes, *, pin: str | None) -> Iterator[Ch
     machines = [
         h.network.address.split("/")[0] for h in docs.hosts.values() if h.network is not None and h.network.address
     ]
+    far = not all(_loopback(b) for b in bmcs)  # BMCs on this very machine are a lab's
     for setting, url in (("bmc", urls.bmc), ("machines", urls.machines), ("chunks", urls.chunks)):
         if url:
-            yield from _url(f"urls.{setting}", url, probes, pin if setting == "machines" else None, far=bool(bmcs))
+            yield from _url(f"urls.{setting}", url, probes, pin if setting == "machines" else None, far=far)
     yield from _seen("BMCs", "urls.bmc", urls.bmc, bmcs, probes, proxied=bool(docs.site.bmc.proxy))
     yield from _seen("machines", "urls.machines", urls.machines, machines, probes)
-    yield from _names(urls, probes, far=bool(bmcs))
+    yield from _names(urls, probes, far=far)
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _url(name: str, url: str, probes: Probes, pin: str | None, *, far: bool) -> Iterator[Check]:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 from metalimmu import __version__, structs
 from metalimmu.desired.profile import SEVERITIES
+from metalimmu.plan.causes import rank
 from metalimmu.plan.outliers import ABSENT
 from metalimmu.plan.types import DRIFT
+from metalimmu.plan.waivers import Waivers
 from metalimmu.service import profiles, reasons
-from metalimmu.service.alerts.causes import rank
 from metalimmu.service.report import data
 from metalimmu.service.report.data import MOST_ROWS, ReportData
 from metalimmu.service.report.timeline import Span, Timeline, moments
 from metalimmu.service.scans import drift, outliers
 from metalimmu.service.scans.result import last_ended
+from metalimmu.service.scans.result import states as scanned_states
 from metalimmu.store.scan_records import ScanCounts
 
 if TYPE_CHECKING:
@@ -46,7 +48,8 @@ def build(
     names = drift.hosts_of(site, hosts, selector)
     known = {h.host: h for h in site.store.known_hosts() if h.host in names}
     pools = {name: host.pool or NO_POOL for name, host in site.docs.hosts.items()}
-    states = {name: str(known[name].state) if name in known else "unknown" for name in names}
+    found = scanned_states(site.store, names, Waivers(site.docs.waivers), at)
+    states = {name: str(found.get(name, "unknown")) for name in names}
     scan = _scan(site)
     tally = _Tally(pools, _times(site, at))
     for record in drift.findings(site, names, DRIFT):
@@ -122,15 +125,15 @@ class _Tally:
         self.by_pool: Counter[str] = Counter()
         self.open = self.waived = 0
         self._pools = pools
-        self._causes: dict[tuple[str, ...], _Cause] = {}
+        self._changes: dict[tuple[str, ...], _Change] = {}
         self._hosts: dict[str, list[FindingRecord]] = {}
 
     def add(self, record: FindingRecord) -> None:
         f = record.finding
         what = (f.setting, f.severity or "warning", f.owner, str(f.word), f.expected, f.actual, f.waived)
-        cause = self._causes.setdefault(what, _Cause(record.first_seen))
-        cause.hosts.append(record.host)
-        cause.first_seen = min(cause.first_seen, record.first_seen)
+        change = self._changes.setdefault(what, _Change(record.first_seen))
+        change.hosts.append(record.host)
+        change.first_seen = min(change.first_seen, record.first_seen)
         if f.waived:
             self.waived += 1
             return
@@ -152,10 +155,10 @@ class _Tally:
 
     def settings(self) -> list[data.Setting]:
         """The worst first, then those that most hosts have. A setting that is only waived comes last."""
-        groups: dict[str, list[tuple[tuple[str, ...], _Cause]]] = {}
-        for what, cause in self._causes.items():
-            groups.setdefault(what[0], []).append((what, cause))
-        found = [_setting(name, causes) for name, causes in groups.items()]
+        groups: dict[str, list[tuple[tuple[str, ...], _Change]]] = {}
+        for what, change in self._changes.items():
+            groups.setdefault(what[0], []).append((what, change))
+        found = [_setting(name, changes) for name, changes in groups.items()]
         return sorted(found, key=lambda s: (all(c.waived for c in s.changes), -rank(s.severity), -s.hosts, s.name))
 
     def drifted(self) -> list[data.Host]:
@@ -175,32 +178,32 @@ class _Tally:
         return sorted(found, key=lambda h: (-rank(h.worst), -h.findings, h.name))
 
 
-class _Cause:
+class _Change:
     def __init__(self, first_seen: float) -> None:
         self.first_seen = first_seen
         self.hosts: list[str] = []
 
 
-def _setting(name: str, causes: list[tuple[tuple[str, ...], _Cause]]) -> data.Setting:
-    causes.sort(key=lambda c: (bool(c[0][6]), -len(c[1].hosts), c[0]))
+def _setting(name: str, found: list[tuple[tuple[str, ...], _Change]]) -> data.Setting:
+    found.sort(key=lambda c: (bool(c[0][6]), -len(c[1].hosts), c[0]))
     changes = [
         data.Change(
             word=what[3],
             expected=what[4],
             actual=what[5],
             waived=what[6],
-            first_seen=cause.first_seen,
-            hosts=data.names(cause.hosts),
+            first_seen=change.first_seen,
+            hosts=data.names(change.hosts),
         )
-        for what, cause in causes[:MOST_ROWS]
+        for what, change in found[:MOST_ROWS]
     ]
     return data.Setting(
         name=name,
-        severity=max((what[1] for what, _ in causes), key=rank),
-        owner=", ".join(sorted({what[2] for what, _ in causes if what[2]})),
-        hosts=len({host for _, cause in causes for host in cause.hosts}),
+        severity=max((what[1] for what, _ in found), key=rank),
+        owner=", ".join(sorted({what[2] for what, _ in found if what[2]})),
+        hosts=len({host for _, change in found for host in change.hosts}),
         changes=tuple(changes),
-        changes_total=len(causes),
+        changes_total=len(found),
     )
 
 

@@ -25,6 +25,7 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\
 STATES = {
     "match": ("as it must be", "good"),
     "drift": ("drifted", "bad"),
+    "waived": ("drifted, and waived", "waived"),
     "unknown": ("unknown", "unsure"),
     "no-profile": ("no profile", "none"),
 }

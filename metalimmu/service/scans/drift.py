@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metalimmu import structs
+from metalimmu.desired.makes import make_of
 from metalimmu.desired.volatile import volatile
 from metalimmu.errors import NotFound
 from metalimmu.observed.snapshot import Value
@@ -50,22 +51,29 @@ def drifts(site: OpenSite, *, hosts: Collection[str] | None = None, since: float
     """Drift that holds. With `since`, a time: what began then or later, and what has ended since (with `fixed_at`)."""
     store = site.store
     wanted = frozenset(site.docs.hosts) if hosts is None else frozenset(hosts)
+    makes = {h.host: make_of_host(h) for h in store.known_hosts()}
     for record in findings(site, wanted, DRIFT):
         if since is None or record.first_seen >= since:
-            yield drift(store, record)
+            yield drift(store, record, makes.get(record.host, ""))
     if since is not None:
         for record in store.fixed_findings(since, wanted):
             if record.ended != "changed":  # it goes on, as another value
-                yield drift(store, record)
+                yield drift(store, record, makes.get(record.host, ""))
 
 
-def drift(store: ScanStore, record: FindingRecord) -> Drift:
+def make_of_host(host: HostScan) -> str:
+    """As in makes.yaml."""
+    return make_of(host.about.manufacturer, host.about.generation)
+
+
+def drift(store: ScanStore, record: FindingRecord, make: str = "") -> Drift:
     f = record.finding
     change = change_of(store, record)
     blamed = store.blame(record.host, change.setting, change.at) if change else None
     return Drift(
         host=record.host,
         setting=f.setting,
+        make=make,
         word=str(f.word),
         expected=f.expected,
         actual=f.actual,

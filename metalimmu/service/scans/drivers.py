@@ -33,7 +33,7 @@ PATIENCE = 60.0  # seconds that an IPMI host waits for its turn in the budget
 
 def of_site(site: OpenSite) -> ReadMany:
     """Through the site's budget and its ledger of refused logins."""
-    return reading(site.folder, ledger=site.store, budget=site.budget)
+    return reading(site.folder, ledger=site.ledger, budget=site.budget)
 
 
 def reading(folder: Path, *, ledger: LoginLedger | None, budget: Budget | None) -> ReadMany:

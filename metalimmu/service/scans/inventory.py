@@ -51,7 +51,8 @@ def listed(file: Path) -> list[Listed]:
             raise UsageError(f"{file} is larger than {LARGEST >> 20} MiB", hint="split it")
         return parse(file.read_text(encoding="utf-8"), file.name)
     except (OSError, UnicodeDecodeError) as exc:
-        raise UsageError(f"{file} cannot be read: {exc}", hint="a text file with one BMC per line, or CSV") from exc
+        why = exc.strerror if isinstance(exc, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{file} cannot be read: {why}", hint="a text file with one BMC per line, or CSV") from exc
 
 
 class InventoryScan:
@@ -68,12 +69,21 @@ class InventoryScan:
         *,
         progress: Callable[[Progress], None] | None = None,
         everything: bool = False,
+        retry_login: bool = False,
         read: ReadMany | None = None,
     ) -> ScanResult:
+        """`retry_login`: credentials that were refused before are tried once more."""
+        from metalimmu.bmc import ledger_file
+        from metalimmu.bmc.ledger import forget
+
+        ledger = ledger_file.of_user()
+        if retry_login:
+            for host in self._hosts:
+                forget(ledger, host.bmc)
         store, names = self._store, [h.name for h in self._hosts]
         record = store.begin_scan({"inventory": self._file}, trigger="cli", hosts=names)
         recorder = Recorder(store, record.id, total=len(names), progress=progress)
-        drivers = read or reading(self._folder, ledger=store, budget=None)
+        drivers = read or reading(self._folder, ledger=ledger, budget=None)
         through(store, self._hosts, Judge({}), recorder, drivers, everything=everything)
         return ScanResult(store, store.finish_scan(record.id, {}), names, Waivers(()))
 
@@ -82,13 +92,15 @@ class InventoryScan:
 
 
 @contextmanager
-def scan_inventory(file: Path, credentials: str | None = None, *, tls: Tls | None = None) -> Iterator[InventoryScan]:
+def scan_inventory(
+    file: Path, credentials: str | None = None, *, tls: Tls | None = None, proxy: str | None = None
+) -> Iterator[InventoryScan]:
     """A scan of what `file` lists. `credentials` is a reference for those that name none; files of references
     are relative to the site that `file` belongs to, or to the current folder, as on the command line. Raises UsageError, SiteError, SecretError before the first packet.
     """
     from metalimmu.store.sqlite import SqliteStore
 
-    hosts = [_bare(one, credentials, tls or Tls()) for one in listed(file)]
+    hosts = [_bare(one, credentials, tls or Tls(), proxy) for one in listed(file)]
     base = next((f for f in file.absolute().parents if (f / "site.yaml").is_file()), Path.cwd())
     _readable(hosts, base)
     with tempfile.TemporaryDirectory(prefix="metalimmu-scan-") as folder:
@@ -99,13 +111,14 @@ def scan_inventory(file: Path, credentials: str | None = None, *, tls: Tls | Non
             store.close()
 
 
-def _bare(one: Listed, credentials: str | None, tls: Tls) -> Bare:
+def _bare(one: Listed, credentials: str | None, tls: Tls, proxy: str | None) -> Bare:
     return Bare(
         name=one.name,
         bmc=one.bmc,
         system=one.system,
         credentials=one.credentials or credentials,
         tls=one.tls or tls,
+        proxy=proxy,
         labels={"name": one.name, **({"rack": one.rack} if one.rack else {})},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,7 +14,8 @@ import msgspec
 from metalimmu import structs
 from metalimmu.desired.profile import SEVERITIES, Severity
 from metalimmu.errors import UsageError
-from metalimmu.plan.types import DRIFT, Word
+from metalimmu.plan.host_state import HostState, host_state
+from metalimmu.plan.types import DRIFT, Finding, Word
 from metalimmu.plan.waivers import Waivers
 from metalimmu.service import reasons
 from metalimmu.store.scan_records import FindingRecord, HostScan, ScanCounts, ScanRecord
@@ -46,8 +48,16 @@ class ScanResult:
         self._waivers = waivers
 
     @cached_property
+    def states(self) -> dict[str, HostState]:
+        """By host, waivers applied."""
+        return states(self._store, self.hosts, self._waivers)
+
+    @cached_property
     def counts(self) -> ScanCounts:
-        return structs.convert(self.record.counts, ScanCounts)
+        """As the scan found it; `states` with the waivers of now, of a scan that did nothing but read."""
+        found = structs.convert(self.record.counts, ScanCounts)
+        found.states = dict(Counter(self.states.values()))
+        return found
 
     @property
     def findings(self) -> Iterator[FindingRecord]:
@@ -93,11 +103,24 @@ class ScanResult:
     def partly(self) -> list[str]:
         """Hosts that were read, but for something that their profile asks for."""
         known = self._store.known_hosts(None)
-        return [h.host for h in known if h.host in self.hosts and not h.streak and h.state == "unknown"]
+        return [h.host for h in known if not h.streak and self.states.get(h.host) == "unknown"]
 
     @property
     def unknown(self) -> int:
         return self.counts.states.get("unknown", 0)
+
+
+def states(
+    store: ScanStore, hosts: Collection[str], waivers: Waivers, now: float | None = None
+) -> dict[str, HostState]:
+    """By host, of those that were ever scanned: what it was found to be, and `waived` where all its drift is accepted."""
+    wanted = frozenset(hosts)
+    found = {h.host: h.state for h in store.known_hosts(None) if h.host in wanted}
+    maybe = [h for h in waivers.hosts if found.get(h) == "drift"]
+    mine: dict[str, list[Finding]] = {h: [] for h in maybe}
+    for record in waived(store.current_findings(maybe), waivers, now) if maybe else ():
+        mine[record.host].append(record.finding)
+    return found | {h: host_state(findings) for h, findings in mine.items()}
 
 
 def last_ended(store: ScanStore) -> ScanRecord | None:

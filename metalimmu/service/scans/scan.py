@@ -8,6 +8,7 @@ none twice. So nothing is written per host but its result, and nothing about it 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from metalimmu.service.scans.judge import Judge, failed
 from metalimmu.service.scans.reading import Host, Reader, Reading, ReadMany
 from metalimmu.service.scans.record import Progress, Recorder
 from metalimmu.service.scans.registries import Registries, Waiting
-from metalimmu.service.scans.result import ScanResult
+from metalimmu.service.scans.result import ScanResult, states
 from metalimmu.store.scan_records import ScanRecord
 
 if TYPE_CHECKING:
@@ -147,7 +148,8 @@ def _run(
     left = [specs[name] for name in pending if name in specs]
     through(store, left, judge, recorder, read, everything=bool(record.scope.get("everything")))
     _blame(store, record, specs, read)
-    return store.finish_scan(record.id, {"by": _by()})
+    found = Counter(states(store, store.scanned_hosts(record.id), Waivers(site.docs.waivers)).values())
+    return store.finish_scan(record.id, {"by": _by(), "states": dict(found)})
 
 
 def _blame(store: ScanStore, record: ScanRecord, specs: dict[str, HostSpec], read: ReadMany) -> None:
