@@ -8,8 +8,8 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NoReturn, cast
-from weakref import WeakSet
+from typing import Any, NoReturn, cast
+from weakref import WeakKeyDictionary
 
 from aiohttp import hdrs, web
 
@@ -39,6 +39,7 @@ STOP = 2.0  # seconds for transfers under way when the service stops
 logger = log.get("boot")
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Alive = WeakKeyDictionary[asyncio.Transport, Any]
 
 
 async def serve(
@@ -52,7 +53,7 @@ async def serve(
 ) -> None:
     """Serve until `stop`, then write what is left to write. `netboot`: for listeners that machines boot from."""
     opened: list[tuple[asyncio.Server | Door, web.AppRunner]] = []
-    alive: WeakSet[asyncio.Transport] = WeakSet()
+    alive: _Alive = WeakKeyDictionary()
     flushing = asyncio.create_task(_flush_for_ever(desk, netboot))
     loaders = Loaders(netboot.url) if netboot is not None else None
     try:
@@ -69,8 +70,8 @@ async def serve(
         await asyncio.gather(*(runner.cleanup() for _, runner in opened))
         await _end_handshakes()
         for transport in list(alive):
-            transport.abort()  # TLS would wait for the other side's goodbye
-        await _turns(5)
+            _abort(transport, alive[transport])
+        await _turns(10)
         with suppress(asyncio.CancelledError):
             await flushing
         await desk.flush()
@@ -78,6 +79,15 @@ async def serve(
             await netboot.settle()
             await netboot.flush()
         await asyncio.to_thread(desk.close)
+
+
+def _abort(transport: asyncio.Transport, sock: Any) -> None:
+    """TLS would wait for the other side's goodbye. CPython 3.11.2, which Debian 12 has, cannot abort what was closed twice."""
+    try:
+        transport.abort()
+    except AttributeError:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 async def _accept_no_more(sockets: list[socket.socket]) -> None:
@@ -110,7 +120,7 @@ async def _open(
     sock: socket.socket,
     context: ssl.SSLContext | None,
     desk: Desk,
-    alive: WeakSet[asyncio.Transport],
+    alive: _Alive,
     booting: NetbootApi | None,
 ) -> tuple[asyncio.Server | Door, web.AppRunner]:
     app = web.Application(client_max_size=answers.MAX_BODY, middlewares=[_guard])
@@ -161,7 +171,7 @@ class _Connection(web.RequestHandler):
         manager: web.Server,
         loop: asyncio.AbstractEventLoop,
         most: int,
-        alive: WeakSet[asyncio.Transport],
+        alive: _Alive,
         first: bytes,
     ) -> None:
         """`first`: what was read of the connection before it came here."""
@@ -179,7 +189,7 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._alive.add(cast("asyncio.Transport", transport))
+        self._alive[cast("asyncio.Transport", transport)] = transport.get_extra_info("socket")
         if self._manager is not None and len(self._manager.connections) > self._most:
             logger.warning("more than %d connections: one was closed", self._most)
             self.force_close()
