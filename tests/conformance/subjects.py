@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,3 +52,12 @@ def recordings() -> list[Path]:
     if not found and os.environ.get("CI"):
         raise pytest.UsageError("METALIMMU_RECORDINGS names no folder with recordings, and CI must have them")
     return found
+
+
+def named(found: Mapping[str, Path], name: str) -> Path:
+    """One recording. Skips where there are none at all, which CI refuses; one that is missing among others is a failure."""
+    if not found:
+        pytest.skip("METALIMMU_RECORDINGS is not set: recordings of real machines are not read")
+    if name not in found:
+        pytest.fail(f"METALIMMU_RECORDINGS has no {name}.zip")
+    return found[name]

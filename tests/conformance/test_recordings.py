@@ -7,11 +7,10 @@ that is an error (see conftest).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from redfish_server import PASSWORD, USER, RedfishServer, key, recording
-from subjects import recordings
+from subjects import named, recordings
 
 from metalimmu.bmc.connect import Address, connect
 from metalimmu.bmc.ledger import MemoryLedger
@@ -175,10 +174,7 @@ PARTS = {
 
 @pytest.fixture(params=sorted(FACTS))
 def machine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[str, RedfishServer]:
-    if request.param not in FOUND:
-        if FOUND:
-            pytest.fail(f"METALIMMU_RECORDINGS has no {request.param}.zip")
-        pytest.skip("METALIMMU_RECORDINGS is not set: recordings of real machines are not read")
+    named(FOUND, request.param)
     monkeypatch.setenv("REC_USERNAME", USER)
     monkeypatch.setenv("REC_PASSWORD", PASSWORD)
     with RedfishServer(recording(FOUND[request.param])) as server:
@@ -277,12 +273,10 @@ def wrong_types() -> dict[str, object]:
 
 
 def test_the_other_system_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = FOUND.get("nvidia-gb200-openbmc")
-    if path is None:
-        pytest.skip("METALIMMU_RECORDINGS is not set: recordings of real machines are not read")
+    path = named(FOUND, "nvidia-gb200-openbmc")
     monkeypatch.setenv("REC_USERNAME", USER)
     monkeypatch.setenv("REC_PASSWORD", PASSWORD)
-    with RedfishServer(recording(Path(path))) as server:
+    with RedfishServer(recording(path)) as server:
         found = walked(server, system="hgx_baseboard_0")
     assert isinstance(found.identity, SystemIdentity)
     assert found.identity.serial == "4339381573003"

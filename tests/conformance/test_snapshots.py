@@ -12,7 +12,7 @@ import pytest
 import sushy
 import sushy.auth
 import sushy.connector
-from subjects import recordings
+from subjects import named, recordings
 from walked import V1, Memory, Recorded, Target, from_zip
 
 from metalimmu.bmc import logs, passwords, uris
@@ -221,10 +221,7 @@ def _tree(name: str) -> dict[str, bytes]:
 
 
 def recorded(name: str) -> Recorded:
-    if name not in FOUND:
-        if FOUND:
-            pytest.fail(f"METALIMMU_RECORDINGS has no {name}.zip")
-        pytest.skip("METALIMMU_RECORDINGS is not set: recordings of real machines are not read")
+    named(FOUND, name)
     return Recorded(dict(_tree(name)))
 
 
