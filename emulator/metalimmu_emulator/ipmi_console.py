@@ -21,7 +21,7 @@ class IpmiConsole:
 
     def __init__(self, bmc: IpmiBmc) -> None:
         self._bmc = bmc
-        self._serial = Serial(bmc.vm.folder / "serial.sock")
+        self._serial = Serial(bmc.vm.folder / "serial.sock", bmc.vm.folder / "console.log")
         self._session: LabSession | None = None
         self._sol: Sol | None = None
 
@@ -36,6 +36,7 @@ class IpmiConsole:
             Sol(send, self._serial.write, lambda: self._bmc.aside(self._bmc.vm.send_break)),
         )
         session.sol_handler = self._sol.got
+        self._serial.listen()
         self._connect()
         return 0, struct.pack("<IHHHH", 0, PACKET, PACKET, self._bmc.port, 0xFFFF)
 
@@ -58,6 +59,7 @@ class IpmiConsole:
         if self._sol is None:
             return
         self._connect()
+        self._hear(self._sol)
         self._sol.tick()
         if self._sol.lost:
             self._end()
@@ -69,11 +71,14 @@ class IpmiConsole:
             self._bmc.loop.watch(fd, self._readable)
 
     def _readable(self) -> None:
-        data = self._serial.read()
-        if data is None:
+        if self._serial.gone():
             self._disconnect()
-        elif data and self._sol:
-            self._sol.say(data)
+        if self._sol:
+            self._hear(self._sol)
+
+    def _hear(self, sol: Sol) -> None:
+        if data := self._serial.said():
+            sol.say(data)
 
     def _disconnect(self) -> None:
         fd = self._serial.close()

@@ -22,12 +22,32 @@ BREAK, NACK, UNAVAILABLE = 0x10, 0x40, 0x20
 
 
 class Serial:
-    """The machine's serial port: a Unix socket that is there while QEMU runs. QEMU takes one client at a time."""
+    """The machine's serial port: a Unix socket that is there while QEMU runs. QEMU takes one client at a time.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    What is typed goes into the socket. What the machine says is read from QEMU's log, and the socket only tells when: a
+    machine may have said its first words before anybody could connect, and a BMC, which is wired to it, misses none.
+    """
+
+    def __init__(self, path: Path, log: Path) -> None:
+        self._path, self._log = path, log
+        self._at = 0  # of the log
         self._sock: socket.socket | None = None
         self._next = 0.0
+
+    def listen(self) -> None:
+        """From now on."""
+        self._at = self._log.stat().st_size if self._log.exists() else 0
+
+    def said(self) -> bytes:
+        """What the machine has said since the last call."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(self._at)
+                data = log.read(BUFFER)
+        except FileNotFoundError:
+            return b""
+        self._at += len(data)
+        return data
 
     def connect(self) -> int | None:
         """Its descriptor when it has just been connected; None otherwise, also while the machine is off."""
@@ -49,21 +69,16 @@ class Serial:
         self._sock = sock
         return sock.fileno()
 
-    @property
-    def connected(self) -> bool:
-        return self._sock is not None
-
-    def read(self) -> bytes | None:
-        """None when the machine has gone away."""
+    def gone(self) -> bool:
+        """Empties the socket; true when the machine has gone away."""
         if self._sock is None:
-            return None
+            return True
         try:
-            data = self._sock.recv(65536)
+            return not self._sock.recv(65536)
         except BlockingIOError:
-            return b""
+            return False
         except OSError:
-            return None
-        return data or None
+            return True
 
     def write(self, data: bytes) -> None:
         """What the machine does not take is lost, as on any serial line."""

@@ -142,7 +142,6 @@ def test_power_boot_device_and_console_of_a_machine(
         bmc.set_power(PowerAction.on)
         heard = _hear(console, b"DISK\r\n")
         assert b"SeaBIOS" in heard
-        # The file has all; who listens joins a machine within half a second of its start, and may miss its first words.
         assert (said(b"CD\r\n"), said(b"DISK\r\n")) == (1, 1), "the CD once, then its own reset lands on the disk"
         assert bmc.power_state() is PowerState.on
         assert bmc.boot_override().enabled is BootEnabled.disabled, "used up by the boot"
