@@ -7,18 +7,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 
-# What runs outside of Python, and what for. Nothing here starts a service.
-DEBIAN := \
+# What runs outside of Python. Nothing here starts a service. The demo's names are the same on Debian and Ubuntu; of the
+# tests' only the browser is not (Ubuntu's is a snap: install another Chromium there, the tests say so).
+DEMO := \
   python3-venv \
   qemu-system-x86 qemu-utils ovmf \
   mmdebstrap uidmap debian-archive-keyring \
   e2fsprogs dosfstools mtools fdisk \
   xorriso squashfs-tools cpio zstd \
+  openssl curl tzdata openssh-client
+TEST := \
   grub-efi-amd64-bin grub-pc-bin grub-common \
   dnsmasq-base ipxe iproute2 shim-signed grub-efi-amd64-signed nginx-light \
-  openssl curl age mdadm xfsprogs \
-  tzdata openssh-client openipmi chromium \
-  debian-installer-12-netboot-amd64
+  age mdadm xfsprogs openipmi \
+  $(shell . /etc/os-release; [ "$$ID" = ubuntu ] || echo chromium)
+DEBIAN := $(DEMO) $(TEST)
+
+# The mirror that images and ramdisks come from; empty: the machine's own if it is Debian.
+MIRROR ?=
 
 # Answers of real BMCs, beside the checkout where there are any; CI names the folder, and there they must be.
 RECORDINGS := METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$([ ! -d ../shared/recordings ] || (cd ../shared/recordings && pwd))}"
@@ -53,8 +59,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+demo: DEBIAN = $(DEMO)
 demo: setup
-	@$(BIN)/metalimmu lab demo
+	@$(BIN)/metalimmu lab demo $(if $(MIRROR),--mirror $(MIRROR))
 
 test: setup
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && echo "ruff: ok"

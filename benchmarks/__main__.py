@@ -36,7 +36,6 @@ MODULES = (
     "scan_fleet",
     "boot_scripts",
     "boot_fanout",
-    "image_store",
     "agent_write",
     "vm_reimage",
     "vm_agent",

@@ -159,6 +159,7 @@ def list_(store: Place, fmt: str) -> None:
         fmt,
         name="ref",
         wide=COLUMNS[6:-1],
+        shows={**SHOWS, "digest": lambda d: d[:19]},
     )
 
 
@@ -171,7 +172,6 @@ def show(ref: str, store: Place, fmt: str) -> None:
     catalogue = store.catalogue
     found = catalogue.get(ref)
     row = _row(catalogue, found) | {
-        "digest": found.digest,
         "architecture": found.manifest.architecture,
         "partition_table": found.manifest.partition_table,
         "sector_size": found.manifest.sector_size,
@@ -182,7 +182,8 @@ def show(ref: str, store: Place, fmt: str) -> None:
         "in_use": store.in_use().get(found.digest, []),
     }
     if fmt in ("table", "wide"):
-        emit([{"field": k, "value": v} for k, v in row.items()], ("field", "value"), fmt)
+        worded = {k: SHOWS[k](v) if k in SHOWS and v is not None else v for k, v in row.items()}
+        emit([{"field": k, "value": v} for k, v in worded.items()], ("field", "value"), fmt)
     else:
         emit([row | {"provenance": found.provenance}], (), fmt, name="ref")
 
@@ -219,8 +220,7 @@ def diff(a: str, b: str, store: Place, fmt: str) -> None:
         "fetch_bytes": found.fetch_bytes,
         "whole_bytes": found.whole_bytes,
     }
-    shown = row | {"fetch_bytes": _size(found.fetch_bytes), "whole_bytes": _size(found.whole_bytes)}
-    emit([shown if fmt in ("table", "wide") else row], tuple(row), fmt, name="to")
+    emit([row], tuple(row), fmt, name="to", shows=SHOWS)
 
 
 @image.command()
@@ -260,15 +260,15 @@ def _row(catalogue: Catalogue, one: Image) -> dict[str, Any]:
     from metalimmu.errors import ImageCorrupt
 
     try:
-        stored = _size(sum(map(catalogue.chunks.size, one.manifest.distinct())))
+        stored: int | str = sum(map(catalogue.chunks.size, one.manifest.distinct()))
     except ImageCorrupt:
         stored = "chunks are missing"
     told = one.provenance
     return {
         "ref": one.ref,
         "kind": one.manifest.kind,
-        "digest": one.digest[:19],
-        "size": _size(one.manifest.size),
+        "digest": one.digest,
+        "size": one.manifest.size,
         "stored": stored,
         "firmware": list(one.manifest.firmware),
         "recipe": (told.get("recipe") or {}).get("recipe") or told.get("source", {}).get("format"),
@@ -285,7 +285,7 @@ def _nos(one: Image) -> dict[str, Any]:
     return {
         "nos": f"{nos.nos} {nos.version}",
         "platforms": list(nos.platforms),
-        "min_ram": _size(nos.min_ram),
+        "min_ram": nos.min_ram,
         "sha256": nos.sha256,
     }
 
@@ -301,12 +301,15 @@ def _boots(one: Image) -> dict[str, Any]:
 def _said(catalogue: Catalogue, made: Image) -> None:
     row = _row(catalogue, made)
     click.echo(
-        f"{made.ref} {made.digest}: {row['size']}, {row['stored']} to move, boots {', '.join(made.manifest.firmware) or 'nothing'}"
+        f"{made.ref} {made.digest}: {_size(row['size'])}, {_size(row['stored'])} to move, boots {', '.join(made.manifest.firmware) or 'nothing'}"
     )
 
 
-def _size(count: int) -> str:
-    return f"{count / (1 << 20):.1f} MiB"
+def _size(count: int | str) -> str:
+    return count if isinstance(count, str) else f"{count / (1 << 20):.1f} MiB"
+
+
+SHOWS = dict.fromkeys(("size", "stored", "min_ram", "fetch_bytes", "whole_bytes"), _size)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -80,10 +80,11 @@ def emit(
     *,
     name: str = "name",
     wide: Sequence[str] = (),
+    shows: Mapping[str, Callable[[Any], str]] | None = None,
     out: TextIO | None = None,
 ) -> None:
-    """Print rows. `columns` are the table's; `wide` has more for -o wide; json and yaml print all of each row. `out` is
-    standard output unless given.
+    """Print rows. `columns` are the table's; `wide` has more for -o wide; json and yaml print all of each row. `shows`: how
+    a table words what programs read as it is, such as bytes. `out` is standard output unless given.
     """
     from metalimmu.log import redacted
 
@@ -97,7 +98,12 @@ def emit(
         for row in rows:
             click.echo(str(row[name]), out)
     else:
-        _table(rows, [*columns, *(wide if fmt == "wide" else ())], out or sys.stdout)
+        worded = [_worded(row, shows or {}) for row in rows]
+        _table(worded, [*columns, *(wide if fmt == "wide" else ())], out or sys.stdout)
+
+
+def _worded(row: dict[str, Any], shows: Mapping[str, Callable[[Any], str]]) -> dict[str, Any]:
+    return {k: shows[k](v) if k in shows and v is not None else v for k, v in row.items()}
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str], out: TextIO) -> None:

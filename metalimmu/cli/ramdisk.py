@@ -11,6 +11,7 @@ from metalimmu.cli.output import emit, find_site, output_option
 
 if TYPE_CHECKING:
     from metalimmu.images.ramdisk import Ramdisk
+    from metalimmu.service.site import OpenSite
 
 COLUMNS = ("flavour", "kernel", "architecture", "iso_mib", "agent", "current", "missing_firmware")
 
@@ -35,7 +36,9 @@ site_name_option = click.option("--site", metavar="DIR", help="Folder with site.
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder laid out like /lib/firmware; wins over Debian's packages.",
 )
-@click.option("--mirror", metavar="URL", help="Debian mirror; default: the machine's own if it is Debian.")
+@click.option(
+    "--mirror", metavar="URL", help="Debian mirror; default: the site's, else the machine's own if it is Debian."
+)
 @click.option("--arch", "architecture", default="x86_64", show_default=True)
 @click.option("--refresh", is_flag=True, help="Ask the mirror for newer packages, although nothing else changed.")
 @folder_option
@@ -45,7 +48,11 @@ def build(ctx: click.Context, /, flavour: str, folder: Path | None, site: str | 
     """Build a ramdisk into the site's state folder (or --dir)."""
     from metalimmu.images import ramdisk as library
 
-    out = _folder(ctx, folder, site) / flavour
+    if folder is None:
+        opened = _site(ctx, site)
+        folder = opened.ramdisk_folder
+        options["mirror"] = options["mirror"] or opened.docs.site.mirror
+    out = folder / flavour
     made = library.build(flavour, out, progress=lambda line: click.echo(line, err=True), **options)
     for name, size in made.sizes.items():
         click.echo(f"{name:10} {size / (1 << 20):7.1f} MiB")
@@ -90,11 +97,13 @@ def show(ctx: click.Context, flavour: str, fmt: str, folder: Path | None, site: 
 
 
 def _folder(ctx: click.Context, folder: Path | None, site: str | None) -> Path:
-    if folder:
-        return folder
+    return folder or _site(ctx, site).ramdisk_folder
+
+
+def _site(ctx: click.Context, site: str | None) -> OpenSite:
     from metalimmu.service.site import OpenSite
 
-    return OpenSite(find_site(site or ctx.find_root().params.get("site"))).ramdisk_folder
+    return OpenSite(find_site(site or ctx.find_root().params.get("site")))
 
 
 def _row(one: Ramdisk) -> dict[str, Any]:

@@ -170,17 +170,17 @@ def rollback(site: Path, hosts: tuple[str, ...], selector: str | None, hold: boo
     names = chosen(opened, hosts, selector, "rollback")
     if hold and not options["reason"]:
         raise UsageError("--hold needs --reason TEXT: a hold without a reason outlives whoever made it")
+    if not hold:
+        click.echo(
+            "note: the roles stay as they are, so the next plan brings back what they want (--hold keeps the image)"
+        )
     if selector or len(names) > 1:
         from metalimmu.cli import rollout
 
         rollout.go(opened, names, image=None, force=False, verb="rollback", hold=hold, **options)
-        return
-    host = names[0]
-    image = rollback_image(opened, host)
-    _go(opened, host, image=image, force=False, verb="rollback", hold=hold, **options)
-    wanted = opened.spec(host).image
-    if not hold and wanted not in (None, image):
-        click.echo(f"note: the role wants {wanted}; the next plan will bring it back (--hold keeps {image})")
+    else:
+        image = rollback_image(opened, names[0])
+        _go(opened, names[0], image=image, force=False, verb="rollback", hold=hold, **options)
 
 
 def _go(

@@ -43,7 +43,7 @@ def list_(site: Path, host: str | None, limit: int, fmt: str) -> None:
             "status": str(r.status),
             "at": r.created,
             "created": when(r.created),
-            "seconds": f"{r.finished - r.started:.0f}" if r.finished and r.started else "",
+            "seconds": r.finished - r.started if r.finished and r.started else None,
             "by": r.options.get("by"),
             "error": r.error.message if r.error else "",
         }
@@ -58,14 +58,15 @@ def list_(site: Path, host: str | None, limit: int, fmt: str) -> None:
                 "status": str(o.state),
                 "at": o.created,
                 "created": when(o.created),
-                "seconds": f"{o.finished - o.created:.0f}" if o.finished else "",
+                "seconds": o.finished - o.created if o.finished else None,
                 "by": o.by,
                 "error": o.reason,
             }
             for o in store.rollouts.find(limit=limit)
         ]
     rows = sorted(rows, key=lambda r: r.pop("at"), reverse=True)[:limit]
-    emit(rows, ["id", "verb", "host", "status", "created", "seconds", "error"], fmt, name="id", wide=["by"])
+    columns = ["id", "verb", "host", "status", "created", "seconds", "error"]
+    emit(rows, columns, fmt, name="id", wide=["by"], shows={"seconds": "{:.0f}".format})
 
 
 @run.command()

@@ -8,12 +8,13 @@ import msgspec
 
 from metalimmu.desired.checks_filled import unrendered
 from metalimmu.desired.checks_waivers import run_out
+from metalimmu.desired.collected import Collected, Placed
 from metalimmu.desired.hook_words import unverified
 from metalimmu.desired.load import Examined, examine
 from metalimmu.desired.problems import Problem, listed
 from metalimmu.desired.render import attempt
 from metalimmu.desired.resolve import resolve
-from metalimmu.desired.types import HostSpec, SiteDocs
+from metalimmu.desired.types import Host, HostSpec, SiteDocs
 from metalimmu.errors import TemplateError
 
 
@@ -33,6 +34,8 @@ def check(folder: Path) -> Report:
     specs, wrong = _resolved(docs, examined, folder)
     wrong += _rendered(docs, specs)
     wrong += unrendered(found, specs)
+    if problems:  # their templates may be wrong as well, and who mends wants to hear all of it at once
+        return Report((*problems, *(w for w in wrong if w not in problems)), (), len(docs.hosts), len(docs.roles))
     said = remarks(specs)
     if old := run_out(docs.waivers):
         said += (f"the day of these waivers has passed, take them out of waivers.yaml: {listed(old)}",)
@@ -43,11 +46,20 @@ def _resolved(docs: SiteDocs, examined: Examined, folder: Path) -> tuple[list[Ho
     specs: list[HostSpec] = []
     problems: list[Problem] = []
     for placed in examined.found.hosts:
+        if not _whole(placed, examined.found):
+            continue
         try:
             specs.append(resolve(docs, placed.value.name, root=folder))
         except TemplateError as exc:
             problems.append(placed.problem(("credentials",), "a reference that renders", exc.message, exc.hint))
     return specs, problems
+
+
+def _whole(host: Placed[Host], found: Collected) -> bool:
+    """Could it and what it names be read? A template would else miss what is only wrong elsewhere."""
+    role, pool = host.value.role, host.value.pool
+    named = [host, *([found.roles.get(role)] if role else []), *([found.pools.get(pool)] if pool else []), found.site]
+    return all(one is not None and not one.partial for one in named)
 
 
 def _rendered(docs: SiteDocs, specs: list[HostSpec]) -> list[Problem]:

@@ -27,7 +27,7 @@ D = TypeVar("D", bound=msgspec.Struct)
 
 
 class Examined(NamedTuple):
-    docs: SiteDocs | None  # None when there are problems
+    docs: SiteDocs | None  # of what could be read; None without a site.yaml. Only without problems is it the site
     problems: list[Problem]
     found: Collected  # for the places of values
 
@@ -35,7 +35,7 @@ class Examined(NamedTuple):
 def load(folder: Path) -> SiteDocs:
     """The site's documents. Raises SiteError with all problems, one line each; nothing else, whatever the files hold."""
     docs, problems, _ = examine(folder)
-    if docs is None:
+    if docs is None or problems:
         raise site_error(folder, problems)
     return docs
 
@@ -61,7 +61,7 @@ def examine(folder: Path) -> Examined:
     found.problems += checks.run(found, folder)
     order = {p: (p.file != "site.yaml", p.file, p.line) for p in found.problems}
     problems = merged(sorted(order, key=order.__getitem__))  # and each one once
-    return Examined(None if problems else _docs(found), problems, found)
+    return Examined(_docs(found), problems, found)
 
 
 def _docs(found: Collected) -> SiteDocs | None:

@@ -68,11 +68,6 @@ class SwitchSpec(msgspec.Struct, frozen=True, kw_only=True):
     soak: float
     installs: int
 
-    @property
-    def pinned_name(self) -> str:
-        """As known_hosts has it."""
-        return self.address if self.port == 22 else f"[{self.address}]:{self.port}"
-
 
 def ssh_address(bmc: str, given: str | None) -> tuple[str, int]:
     """Host and port of the NOS; an empty host where neither says any."""

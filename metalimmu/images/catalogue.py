@@ -99,7 +99,9 @@ class Catalogue:
         return [f"{folder.parent.name}@{folder.name}" for folder in self._folders()]
 
     def by_digest(self, digest: str) -> Image | None:
-        return next((i for i in self.images() if i.digest == digest), None)
+        """One content may have several names. The revoked one answers for it: what is bad is the content."""
+        named = [i for i in self.images() if i.digest == digest]
+        return next((i for i in named if i.revoked), named[0] if named else None)
 
     def chunk_path(self, sha: str) -> Path:
         return self.chunks.path(sha)

@@ -308,7 +308,7 @@ def _steps(
             title=title(n),
             limit=limit.get(as_media(n), lim["bmc"]),
             stall=lim["stall"] if n in _STALLS else None,
-            seconds=round(estimate[n], 1),
+            seconds=round(estimate[n] if n in _STALLS else min(estimate[n], limit.get(as_media(n), lim["bmc"])), 1),
             boots=1 if n in starts else 0,
             requests=requests.will.get(n, ()),
             if_needed=requests.may.get(n, ()),

@@ -11,7 +11,7 @@ from metalimmu import structs
 from metalimmu.desired.answers import with_answers
 from metalimmu.desired.hook_words import health_line, hook_line, secret_names, texts
 from metalimmu.desired.render import Filler, digest, render
-from metalimmu.errors import GuardRefused, HostProtected, NotFound, ReadOnlyMode, UsageError
+from metalimmu.errors import GuardRefused, NotFound, UsageError
 from metalimmu.lifecycle import Proof, State
 from metalimmu.plan import pair
 from metalimmu.plan.reimage import Memory, check_image, plan_reimage
@@ -179,16 +179,6 @@ def planned_calls(spec: HostSpec, image: str, previous: str) -> dict[str, tuple[
     }
 
 
-def check_guards(plan: Plan, *, allow_protected: bool = False, reason: str | None = None) -> None:
-    """What forbids this plan. Raises GuardRefused."""
-    if plan.nothing:
-        return
-    if plan.spec.mode != "read-write":
-        raise ReadOnlyMode(f"the site (or the pool of {plan.host}) is in mode read-only: nothing is written")
-    if plan.spec.protected and not (allow_protected and reason):
-        raise HostProtected(f"{plan.host} is protected")
-
-
 def check_seen(plan: Plan) -> None:
     """What was seen, and forbids this plan of a switch: said before a run is made; the run looks again. Raises GuardRefused."""
     if plan.spec.kind != "switch":
@@ -221,6 +211,7 @@ def rollback_image(site: OpenSite, host: str) -> str:
 def image_facts(site: OpenSite, ref: str) -> ImageFacts:
     """Raises NotFound."""
     image = site.catalogue.get(ref)
+    same = site.catalogue.by_digest(image.digest) or image
     return ImageFacts(
         ref=image.ref,
         digest=image.digest,
@@ -230,7 +221,7 @@ def image_facts(site: OpenSite, ref: str) -> ImageFacts:
         size=image.manifest.size,
         all_bytes=sum(_stored(site, c) for c in image.manifest.distinct()),
         build_id=image.manifest.build_id,
-        revoked=image.revoked,
+        revoked=f"as {same.ref}: {same.revoked}" if same.revoked and same.ref != image.ref else same.revoked,
         nos=image.manifest.nos,
         **_bootable(image.manifest.boots),
     )

@@ -49,7 +49,18 @@ def test_broken_documents_are_not_rendered(make_site: Any) -> None:
     site = make_site({"hosts/a.yaml": host("a", 1), "roles/web.yaml": "image: web"})
     report = check(site)
     assert [p.file for p in report.problems] == ["roles/web.yaml"]
-    assert (report.hosts, report.roles) == (1, 0)
+    assert report.hosts == 1
+
+
+def test_a_template_is_looked_at_although_another_document_is_broken(make_site: Any) -> None:
+    hosts = host("a", 1) + host("b", 2, ", protected: maybe")
+    role = "image: web@1\nconfig: {user-data: u.j2}\n"
+    template = "#cloud-config\nntp: {{ ntp }}\n"
+    site = make_site({"hosts/a.yaml": hosts, "roles/web.yaml": role, "templates/u.j2": template})
+    assert [(p.file, p.line, p.field) for p in check(site).problems] == [
+        ("hosts/a.yaml", 2, "b.protected"),
+        ("templates/u.j2", 2, "a"),
+    ]
 
 
 def test_what_is_off_is_said_aloud(make_site: Any) -> None:

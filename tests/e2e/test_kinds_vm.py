@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import e2e_rig
+import image_builds
 import pytest
 from e2e_rig import Rig, failed
 
@@ -19,7 +20,6 @@ from metalimmu_emulator.lab import Lab
 pytestmark = pytest.mark.e2e
 
 NODE = "node-1"
-INSTALLER = Path("/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64")
 LIVE_INIT = Path(__file__).with_name("live-init")
 Up = Callable[..., Rig]
 
@@ -44,12 +44,13 @@ def up(catalogue: Catalogue, tmp_path: Path) -> Iterator[Up]:
 
 def test_debians_installer_boots_asks_for_its_answers_and_says_who_it_is(up: Up, catalogue: Catalogue) -> None:
     """It would fetch its packages for a quarter of an hour: what is proven here ends before a disk is touched."""
+    installer = image_builds.installer()
     kinds.add_bootable(
         catalogue,
-        INSTALLER / "linux",
+        installer / "linux",
         "debian-installer@12",
         kind="installer",
-        initrd=INSTALLER / "initrd.gz",
+        initrd=installer / "initrd.gz",
         answers="preseed",
     )
     rig = up(firmware="bios", memory=1024)
@@ -63,7 +64,7 @@ def test_debians_installer_boots_asks_for_its_answers_and_says_who_it_is(up: Up,
     d = rig.deployed()
     assert d.fetched["preseed.cfg"] < d.fetched["begin"]
     assert (d.fetches, d.refusal, d.failure) == (1, None, None)
-    assert d.media_bytes > INSTALLER.joinpath("initrd.gz").stat().st_size
+    assert d.media_bytes > (installer / "initrd.gz").stat().st_size
     rig.until(lambda: rig.step() == "install", "the run to see it")
     run = rig.last_run()
     assert run is not None

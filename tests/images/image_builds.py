@@ -17,10 +17,11 @@ from pathlib import Path
 
 from metalimmu import paths
 from metalimmu.errors import NotFound
-from metalimmu.images import debian
+from metalimmu.images import debian, ramdisk_debian
 from metalimmu.images.build import build
 from metalimmu.images.catalogue import Catalogue, Image
 
+INSTALLER = "debian-installer-12-netboot-amd64"  # only Debian 12 itself has it among its packages
 SOURCES = ("add", "build", "chunks", "debian", "disk", "ext4", "layout", "tree")
 CONTENT = 6 << 20  # bytes that differ from version to version: a write of some length
 RC_LOCAL = "#!/bin/sh\nhttpd -h /srv/www\n"
@@ -81,6 +82,21 @@ def web() -> Catalogue:
     return catalogue()
 
 
+def installer() -> Path:
+    """Debian 12's own installer: the folder with its `linux` and `initrd.gz`."""
+    home = paths.cache() / "test-installer"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "tree").exists():
+            apt = ramdisk_debian.Apt(home / "apt", debian.sources(debian.mirror(), "bookworm", "main"))
+            apt.update()
+            shutil.rmtree(home / "new", ignore_errors=True)
+            ramdisk_debian.unpack(apt.fetch(INSTALLER), home / "new")
+            (home / "new").rename(home / "tree")
+    return home / "tree/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64"
+
+
 @functools.cache
 def older_package() -> tuple[str, str]:
     """(package, version): one of our packages at the older of the two versions that Debian serves of it today.
@@ -114,6 +130,7 @@ def main() -> None:
     image("debian@1", "debian", packages=(f"{package}={version}",))
     image("debian@2", "debian", base="debian@1")
     image("mirrored@1", "debian", packages=("mdadm",))
+    installer()
 
 
 if __name__ == "__main__":

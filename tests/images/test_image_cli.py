@@ -26,6 +26,12 @@ def test_the_life_of_an_image(tmp_path: Path, store: list[str], capsys: pytest.C
     capsys.readouterr()
     assert run(["image", "list", "-o", "name", *store]) == 0
     assert capsys.readouterr().out.split() == ["web@1", "web@2"]
+    assert run(["image", "list", "-o", "json", *store]) == 0
+    listed = _json(capsys)
+    assert [i["size"] for i in listed] == [one.stat().st_size, two.stat().st_size]
+    assert all(len(str(i["digest"])) == len("sha256:") + 64 for i in listed), "programs need all of it"
+    assert run(["image", "list", *store]) == 0
+    assert "MiB" in capsys.readouterr().out
     assert run(["image", "diff", "web@1", "web@2", "-o", "json", *store]) == 0
     found = _json(capsys)[0]
     assert (found["changed_chunks"], found["fetch_chunks"], found["same_chunks"]) == (1, 1, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from metalimmu.errors import (
 from metalimmu.plan.reimage import MEDIA_URL
 from metalimmu.service.hosts import power, power_status
 from metalimmu.service.images import in_use
-from metalimmu.service.planning import check_guards, plan_host, rollback_image
+from metalimmu.service.planning import plan_host, rollback_image
 from metalimmu.service.runs import cancel, submit
 from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
@@ -326,19 +327,35 @@ def test_a_revoked_image_is_deployed_nowhere(rack: Rack) -> None:
         plan_host(site(rack), "node-1")
 
 
+def test_what_is_revoked_is_the_content_whatever_its_name(rack: Rack) -> None:
+    catalogue = site(rack).catalogue
+    shutil.copytree(catalogue.root / "catalogue/web/1", catalogue.root / "catalogue/aaa/1")
+    assert catalogue.get("aaa@1").digest == catalogue.get("web@1").digest
+    catalogue.revoke("web@1", "CVE-2026-1")
+    with pytest.raises(ImageRevoked, match="aaa@1 is revoked: as web@1: CVE-2026-1"):
+        plan_host(site(rack), "node-1", image="aaa@1")
+    found = catalogue.by_digest(catalogue.get("aaa@1").digest)
+    assert found
+    assert found.revoked == "CVE-2026-1", "and a run that was planned before is refused"
+
+
 def test_read_only_is_the_default_and_writes_nothing(rack: Rack) -> None:
     edit(rack, "site.yaml", mode="read-only")
+    opened = site(rack)
     with pytest.raises(ReadOnlyMode):
-        check_guards(plan_host(site(rack), "node-1"))
+        submit(opened, plan_host(opened, "node-1"))
+    assert opened.store.runs() == []
 
 
 def test_a_protected_host(rack: Rack) -> None:
     edit(rack, "hosts/rack.yaml", protected=True)
-    plan = plan_host(site(rack), "node-1")
+    opened = site(rack)
+    plan = plan_host(opened, "node-1")
     for options in ({}, {"allow_protected": True}, {"reason": "because"}):
         with pytest.raises(HostProtected):
-            check_guards(plan, **options)  # type: ignore[arg-type]
-    check_guards(plan, allow_protected=True, reason="it was agreed")
+            submit(opened, plan, options=options)
+    assert opened.store.runs() == []
+    submit(opened, plan, options={"allow_protected": True, "reason": "it was agreed"})
 
 
 def test_a_second_reimage_of_one_host_is_refused_and_says_whose_the_first_is(rack: Rack) -> None:
