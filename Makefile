@@ -34,7 +34,7 @@ RECORDINGS := METALIMMU_RECORDINGS="$${METALIMMU_RECORDINGS:-$$([ ! -d ../shared
 help:
 	@echo "make demo    reimage a virtual machine to version 1, to version 2, and roll back, each proven"
 	@echo "make test    everything: linters, types, floors, unit, conformance, emulator, virtual machines"
-	@echo "make simulate  a thousand hosts in waves, 200 times, with failures and controllers that die"
+	@echo "make simulate  a thousand hosts in waves, 200 times, with failures and controllers that die; ten machines whose controller is lost"
 	@echo "make bench   the numbers, side by side with fair competitors"
 
 setup: debian $(VENV)/.installed
@@ -69,10 +69,11 @@ test: setup
 	@$(BIN)/lint-imports --no-cache -q 2>/dev/null || $(BIN)/lint-imports --no-cache
 	@$(RECORDINGS) $(BIN)/pytest -q -n 4 -m "not e2e and not emulator"
 	@echo "building the images and ramdisks that the tests boot (once)"; $(BIN)/python tests/artifacts.py
-	@$(RECORDINGS) $(BIN)/pytest -q -n 2 --dist loadfile -m "e2e or emulator"
+	@$(RECORDINGS) $(BIN)/pytest -q -n 3 --dist loadfile -m "e2e or emulator"
 
 simulate: setup
 	@METALIMMU_SEEDS=200 $(BIN)/pytest -q -n 2 tests/service/test_rollout_sim.py
+	@METALIMMU_LOST=10 $(BIN)/pytest -q -p no:xdist --timeout 3600 tests/e2e/test_restored.py
 
 bench: setup
 	@$(BIN)/python -m benchmarks

@@ -88,19 +88,39 @@ def as_fast(
 
 
 def limited(
-    name: str, ours: Sequence[float], limit: float, *, unit: str, equal: bool | None = None, **details: Any
+    name: str,
+    ours: Sequence[float],
+    limit: float,
+    *,
+    unit: str,
+    worst: bool = False,
+    equal: bool | None = None,
+    **details: Any,
 ) -> Result:
-    """A number with a limit and no competitor."""
-    value = statistics.median(ours)
+    """A number with a limit and no competitor. `worst`: every round must keep it, not the median: what may never be."""
+    value = max(ours) if worst else statistics.median(ours)
     return Result(
         name, unit, tuple(ours), claim=f"<= {limit:g} {unit}", value=value, spread=(min(ours), max(ours)),
         holds=value <= limit, equal=equal, details=details,
     )  # fmt: skip
 
 
-def told(name: str, ours: Sequence[float], *, unit: str, equal: bool | None = None, **details: Any) -> Result:
-    """A number that is reported and not claimed."""
-    return Result(name, unit, tuple(ours), equal=equal, details=details)
+def told(
+    name: str,
+    ours: Sequence[float],
+    competitor: Sequence[float] = (),
+    *,
+    unit: str,
+    rival: str = "",
+    equal: bool | None = None,
+    **details: Any,
+) -> Result:
+    """A number that is reported and not claimed; with the ratio to a competitor's, where there is one."""
+    ratios = [a / b for a, b in zip(ours, competitor, strict=True)] if competitor else []
+    value, spread = (statistics.median(ratios), (min(ratios), max(ratios))) if ratios else (None, None)
+    return Result(
+        name, unit, tuple(ours), tuple(competitor), rival, value=value, spread=spread, equal=equal, details=details
+    )
 
 
 def median(values: Sequence[float]) -> float | None:

@@ -128,12 +128,14 @@ class AgentApi:
         said = await answers.body(request, SystemReport)
         image = await self._desk.image(d.digest)
         now = self._desk.now()
-        before = d.push
+        before, boot = d.push, d.system.boot_id if d.system else ""
         d = await self._decide(d, lambda it: rules.system(it, said, image.manifest, now))
         if d.push is not None and before is not None and (d.push.serial, d.push.state) != (before.serial, before.state):
             await self._desk.call(self._desk.content.settled, d)
         heard = rules.acknowledges(d, said, image.manifest)
         ours = d.system_ok and not rules.another_system(d, said, image.manifest)
+        if ours and said.boot_id != boot:
+            await self._desk.call(self._desk.content.booted, d)
         offer = await self._config.offer(d, said) if ours else None
         return answers.message(SystemAnswer(heard, round(self._desk.again), offer))
 

@@ -19,6 +19,7 @@ from metalimmu.boot import answers, config_rules
 from metalimmu.boot.answers import Refused
 from metalimmu.boot.desk import Desk
 from metalimmu.boot.ports import Deployment
+from metalimmu.plan.push import fetched
 from metalimmu.wire.messages import ConfigAsk, ConfigOffer, Refusal, SystemReport, config_claim
 
 logger = log.get("boot")
@@ -56,7 +57,7 @@ class ConfigApi:
             await self._note(d, said.serial, why=why)
             raise Refused(409, Refusal("AgentRefused", why))
         package = await self._desk.call(self._desk.content.package, d)
-        await self._note(d, said.serial, state="fetched", fetched=self._desk.now(), why="")
+        await self._note(d, said.serial, **fetched(d.push, self._desk.now()))
         logger.info("%s fetches config %s", d.host, package.digest[:12])
         return answers.message(package)
 

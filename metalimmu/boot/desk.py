@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from metalimmu.boot.changes import Changes
-from metalimmu.boot.limits import Racks, Turns
-from metalimmu.boot.ports import Content, Deployment, Deployments, Images, MediaFile, Secret
+from metalimmu.boot.limits import PIECE, Racks, Turns
+from metalimmu.boot.ports import Content, Deployment, Deployments, Images, MediaFile, Receiver, Secret
 from metalimmu.boot.recorder import Recorder
 from metalimmu.boot.switch_ports import SwitchContent
 from metalimmu.boot.tokens import SiteKey, hashed
@@ -132,8 +132,12 @@ class Desk:
         """As `image`, of those that are in memory."""
         return self._served.get(digest)
 
-    async def pace(self, deployment: Deployment, size: int) -> None:
-        """Returns when so many bytes of a chunk may leave for the rack of this machine."""
+    def block(self, size: int) -> int:
+        """Bytes of an image that are sent together: fewer where a rack has a limit."""
+        return min(size, PIECE) if self.racks.limited else size
+
+    async def pace(self, deployment: Receiver, size: int) -> None:
+        """Returns when so many bytes of an image may leave for the rack of this machine."""
         if not self.racks.limited:
             return
         rack = self._rack.get(deployment.id)

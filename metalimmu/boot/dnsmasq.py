@@ -19,7 +19,7 @@ from pathlib import Path
 
 from metalimmu import log
 from metalimmu.boot import scripts
-from metalimmu.boot.loaders import http_loader
+from metalimmu.boot.loaders import http_loader, ipxe
 from metalimmu.desired import netboot
 from metalimmu.desired.netboot import Netboot
 from metalimmu.desired.units import seconds
@@ -72,10 +72,14 @@ def config(
 
 
 def boot_files(settings: Netboot, url: str) -> dict[str, str]:
-    """What a machine's firmware loads first, by how it boots: bios, uefi (TFTP), http."""
+    """What a machine's firmware loads first, by how it boots: bios, uefi (TFTP), http; what is missing is not served.
+
+    dnsmasq as a proxy answers PXE clients alone, and the signed GRUB has no HTTP.
+    """
     if settings.loader == "shim":
         return {"uefi": "bootx64.efi"}
-    return {"bios": "undionly.kpxe", "uefi": "snponly.efi", "http": f"{url}/boot/efi/{http_loader(settings)}"}
+    files = {"bios": "undionly.kpxe", "uefi": ipxe(settings)}
+    return files | ({"http": f"{url}/boot/efi/{http_loader(settings)}"} if settings.mode == "dhcp" else {})
 
 
 class Dnsmasq:
@@ -210,7 +214,11 @@ class Dnsmasq:
                 hint="apt-get install dnsmasq-base; or `netboot: {mode: off}` in site.yaml",
             ) from None
         if done.returncode:
-            raise ToolError(f"dnsmasq refuses its configuration: {done.stderr.strip()}", output=done.stderr)
+            raise ToolError(
+                f"dnsmasq refuses its configuration: {done.stderr.strip()}",
+                hint="look at `netboot:` and `urls.boot` in site.yaml: what it names comes from there",
+                output=done.stderr,
+            )
 
     def _spawn(self) -> None:
         self._up.clear()

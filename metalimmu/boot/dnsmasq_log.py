@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["lease", "no-address", "loader", "no-file", "tftp-failed", "other-server"]
+Kind = Literal["lease", "no-address", "loader", "no-file", "tftp-failed", "tftp-ended", "other-server"]
 
 _LINE = re.compile(r"^dnsmasq-(?P<part>dhcp|tftp)(\[\d+\])?: (\d+ )?(?P<text>.*)$")
 _MAC = r"(?P<mac>[0-9a-f]{2}(:[0-9a-f]{2}){5})"
@@ -19,6 +19,7 @@ _PATTERNS: tuple[tuple[Kind, str, re.Pattern[str]], ...] = (
     ("loader", "tftp", re.compile(rf"^sent (?P<file>\S+) to {_ADDRESS}$")),
     ("no-file", "tftp", re.compile(rf"^file (?P<file>\S+) not found for {_ADDRESS}$")),
     ("tftp-failed", "tftp", re.compile(rf"^failed sending (?P<file>\S+) to {_ADDRESS}$")),
+    ("tftp-ended", "tftp", re.compile(rf"^error [0-9]+ .*received from {_ADDRESS}$")),
 )
 
 
@@ -36,6 +37,7 @@ class Heard:
             "loader": f"TFTP sent {self.file} to {self.address}",
             "no-file": f"TFTP has no {self.file} for {self.address}",
             "tftp-failed": f"TFTP could not send {self.file} to {self.address}: it stopped answering; is UDP blocked between?",
+            "tftp-ended": f"TFTP was asked by {self.address}, which broke off, as firmware does that asks for the size first",
         }
         return words.get(self.kind, self.kind)
 

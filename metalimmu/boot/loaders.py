@@ -15,19 +15,23 @@ FILES: dict[str, tuple[str, str]] = {
     "snponly.efi": ("/usr/lib/ipxe/snponly.efi", "ipxe"),
     "ipxe.efi": ("/usr/lib/ipxe/ipxe.efi", "ipxe"),
     "undionly.kpxe": ("/usr/lib/ipxe/undionly.kpxe", "ipxe"),
-    "bootx64.efi": ("/usr/lib/shim/shimx64.efi.signed", "shim-signed"),
-    "shimx64.efi": ("/usr/lib/shim/shimx64.efi.signed", "shim-signed"),
-    "grubx64.efi": ("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grub-efi-amd64-signed"),
 }
 """Name as machines ask for it -> file, Debian package."""
 
+SIGNED: dict[str, tuple[str, str]] = {
+    "bootx64.efi": ("/usr/lib/shim/shimx64.efi.signed", "shim-signed"),
+    "grubx64.efi": ("/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed", "grub-efi-amd64-signed"),
+}
+"""The same by TFTP alone: Debian's signed GRUB could not go on by HTTP."""
+
 HTTP = "http.efi"  # see grub_image
 
-Kind = Literal["ipxe", "shim"]
-NEEDED: dict[Kind, tuple[str, ...]] = {
-    "ipxe": ("snponly.efi", "undionly.kpxe"),
-    "shim": ("bootx64.efi", "grubx64.efi"),
-}
+Kind = Literal["ipxe", "ipxe-drivers", "shim"]
+
+
+def ipxe(settings: Netboot) -> str:
+    """The iPXE that UEFI starts."""
+    return "ipxe.efi" if settings.loader == "ipxe-drivers" else "snponly.efi"
 
 
 def http_loader(settings: Netboot) -> str:
@@ -35,7 +39,7 @@ def http_loader(settings: Netboot) -> str:
     wanted = settings.http_loader
     if wanted == "auto":
         wanted = "grub" if settings.mode == "off" else "ipxe"
-    return HTTP if wanted == "grub" else "snponly.efi"
+    return HTTP if wanted == "grub" else ipxe(settings)
 
 
 class Loaders:
@@ -47,25 +51,24 @@ class Loaders:
         self._making = threading.Lock()
 
     def http(self) -> bytes:
-        """What UEFI HTTP boot starts. Made once. Raises ToolError."""
+        """Our own GRUB (see grub_image), which UEFI HTTP boot starts where iPXE would ask another's DHCP. Made once. Raises ToolError."""
         with self._making:
             if self._made is None:
                 self._made = grub_image.build(self._url)
             return self._made
 
     def file(self, name: str) -> Path | None:
-        """None: there is no such loader, or its package is not installed."""
+        """By HTTP. None: there is no such loader, or its package is not installed."""
         found = self._files.get(name.lower())
         path = Path(found[0]) if found else None
         return path if path is not None and path.is_file() else None
 
     def need(self, kind: Kind) -> dict[str, Path]:
-        """Those that a machine needs. Raises ToolError, naming the package."""
-        return {name: self._needed(name) for name in NEEDED[kind]}
+        """All that TFTP serves. Raises ToolError, naming the package."""
+        return {name: _there(*where) for name, where in (SIGNED if kind == "shim" else self._files).items()}
 
-    def _needed(self, name: str) -> Path:
-        found = self.file(name)
-        if found is None:
-            path, package = self._files[name]
-            raise ToolError(f"{path} is not there: machines cannot boot the network", hint=f"apt-get install {package}")
-        return found
+
+def _there(path: str, package: str) -> Path:
+    if not Path(path).is_file():
+        raise ToolError(f"{path} is not there: machines cannot boot the network", hint=f"apt-get install {package}")
+    return Path(path)

@@ -64,7 +64,7 @@ class MediaApi:
                 response.headers["Content-Range"] = wanted.content_range
             await response.prepare(request)
             if request.method != "HEAD":
-                await self._send_media(request, response, d.id, file, wanted)
+                await self._send_media(request, response, d, file, wanted)
             return response
 
     async def chunk(self, request: web.Request) -> web.StreamResponse:
@@ -91,16 +91,20 @@ class MediaApi:
         return response
 
     async def _send_media(
-        self, request: web.Request, response: web.StreamResponse, deployment: str, file: MediaFile, wanted: Slice
+        self, request: web.Request, response: web.StreamResponse, d: Deployment, file: MediaFile, wanted: Slice
     ) -> None:
+        paced = d.kind != "disk"  # else it is the ramdisk, and the image comes in chunks
+        block = self._desk.block(BLOCK) if paced else BLOCK
         offset, end = wanted.offset, wanted.offset + wanted.length
         while offset < end:
-            data = await self._desk.call(file.pread, offset, min(BLOCK, end - offset))
+            data = await self._desk.call(file.pread, offset, min(block, end - offset))
             if not data:
                 raise ConnectionResetError("the media became shorter while it was served")
+            if paced:
+                await self._desk.pace(d, len(data))
             async with asyncio.timeout(MEDIA_STALL):
                 await _write(request, response, data)
-            self._desk.recorder.sent(deployment, media=len(data))
+            self._desk.recorder.sent(d.id, media=len(data))
             offset += len(data)
 
     async def _send_chunk(

@@ -4,9 +4,9 @@
 
     GET /boot/start.ipxe                              the same for every machine: asks the next one
     GET /boot/ipxe?mac=…&uuid=…&serial=…              its script: a deployment's boot, or its disk
-    GET /grub/grub.cfg, /grub/x86_64-efi/grub.cfg     what the signed GRUB looks for: asks the next one
+    GET /grub/grub.cfg                                what our GRUB (see grub_image) looks for: asks the next one
     GET /boot/grub.cfg?mac=…&uuid=…                   its config
-    GET /boot/efi/NAME                                the loaders, for UEFI HTTP boot
+    GET /boot/efi/NAME                                iPXE and our GRUB, for UEFI HTTP boot
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class NetbootApi:
         return [
             web.get("/boot/start.ipxe", self._start("ipxe")),
             web.get("/grub/grub.cfg", self._start("grub")),
-            web.get("/grub/x86_64-efi/grub.cfg", self._start("grub")),
             web.get("/boot/ipxe", self._script("ipxe")),
             web.get("/boot/grub.cfg", self._script("grub")),
-            web.get("/boot/efi/{name:/?[A-Za-z0-9._-]+}", self.loader),  # shim asks for /boot/efi//grubx64.efi,
+            web.get("/boot/efi/{name:[A-Za-z0-9._-]+}", self.loader),
             web.get("/boot/{file:.+}", self._no_file),
             web.get("/grub/{file:.+}", self._no_file),
         ]
@@ -57,11 +56,11 @@ class NetbootApi:
         return script
 
     async def _no_file(self, _request: web.Request) -> web.StreamResponse:
-        """Not without a body: shim 16.1 and GRUB 2.06 wait for one for ever."""
+        """Not without a body: GRUB 2.06 waits for one for ever."""
         return web.Response(status=404, text="no such file\n")
 
     async def loader(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"].lstrip("/")
+        name = request.match_info["name"]
         if name == HTTP:
             data = await asyncio.get_running_loop().run_in_executor(None, self._loaders.http)
             return web.Response(body=data, content_type="application/efi")

@@ -8,7 +8,7 @@ assigned to; whatever else is asked for does not exist. An installer that ends w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,11 +74,6 @@ def misfit(who: Asker, wanted: Assigned) -> str:
     if not who.ztp and who.operation != "os-install":
         return f"it asks for {who.operation or 'nothing that it names'}, not os-install"
     return ""
-
-
-def assigned(who: Asker, running: Iterable[Assigned]) -> Assigned | None:
-    """The one running assignment of this asker. Serial and base MAC are unique in a site."""
-    return next((d for d in running if not misfit(who, d)), None)
 
 
 def names(platform: str) -> tuple[str, ...]:

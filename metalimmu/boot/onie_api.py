@@ -161,13 +161,15 @@ class OnieApi:
             if request.transport is None:
                 raise ConnectionResetError("the reader has gone")
             watched = Watched(request.transport)
+            block = self._desk.block(BLOCK)
             offset = noted = 0
             whole = False
             try:
                 while offset < file.size:
-                    data = await self._desk.call(file.pread, offset, min(BLOCK, file.size - offset))
+                    data = await self._desk.call(file.pread, offset, min(block, file.size - offset))
                     if not data:
                         raise ConnectionResetError("the image became shorter while it was served")
+                    await self._desk.pace(d, len(data))
                     async with asyncio.timeout(STALL):
                         await response.write(data)
                         await asyncio.sleep(0)  # a broken connection is known one turn of the loop later

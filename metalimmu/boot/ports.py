@@ -23,6 +23,15 @@ from metalimmu.wire.messages import (
 Secret = Literal["agent", "proof", "media", "chunk", "answers"]
 
 
+class Receiver(Protocol):
+    """A deployment of a server or of a switch."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+
+
 class Deployment(Protocol):
     """One machine being made into one image; the store's DeploymentRecord fits."""
 
@@ -58,6 +67,8 @@ class Deployment(Protocol):
     def report(self) -> Report | None: ...
     @property
     def failure(self) -> Failure | None: ...
+    @property
+    def system(self) -> SystemReport | None: ...
     @property
     def system_ok(self) -> bool: ...
     @property
@@ -239,6 +250,10 @@ class Content(Protocol):
         """Why the open push is not given to the machine now: a freeze, a run; empty: nothing forbids it."""
         ...
 
+    def booted(self, deployment: Deployment) -> None:
+        """Its system, which was proven, says that it runs since another boot."""
+        ...
+
     def settled(self, deployment: Deployment) -> None:
         """Its push has ended: for the history."""
         ...
@@ -247,7 +262,7 @@ class Content(Protocol):
         """Where to put what is salvaged. Raises SalvageFailed when there is no room."""
         ...
 
-    def rack(self, deployment: Deployment) -> str:
+    def rack(self, deployment: Receiver) -> str:
         """Of the deployment's host; empty: it says none."""
         ...
 

@@ -31,6 +31,7 @@ def console(site: Path, host: str, view: bool, log: Path | None, via: str | None
     What you type is input to the machine: a host in read-only mode takes --read-only alone. A BMC has one console, for one
     at a time.
     """
+    from metalimmu.errors import UsageError
     from metalimmu.service.site import OpenSite
 
     opened = OpenSite(site)
@@ -41,6 +42,11 @@ def console(site: Path, host: str, view: bool, log: Path | None, via: str | None
         if lab is not None and view:
             follow(lab, host, file)
             return
+        if lab is not None and not lab.running():
+            raise UsageError(
+                f"the lab of {host} is down: nobody takes what is typed",
+                hint=f"`metalimmu console {host} --read-only` shows what it has said; `metalimmu lab up` starts it",
+            )
         if lab is not None:
             via = next(s.ipmi for s in lab.status() if s.name == host)
         attach(opened, host, view=view, via=via, log=file)

@@ -16,7 +16,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "unknown": "blue"}
 @click.option("--all", "every", is_flag=True, help="Also what is in order, in a table.")
 @output_option
 def doctor(site: Path, every: bool, fmt: str) -> None:
-    """Look at ports, addresses, clock, certificates, disks, secrets, programs and databases; change nothing.
+    """Look at ports, addresses, network boot, clock, certificates, disks, secrets, programs and databases; change nothing.
 
     Each finding says what to do. Exit status 1: something fails.
     """

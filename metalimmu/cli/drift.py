@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from metalimmu.cli.output import emit, find_site, optional_site_option, output_option, site_option
-from metalimmu.cli.scan import SEVERITIES, to_file
+from metalimmu.cli.scan import FAIL_ON, SEVERITIES, to_file
 
 if TYPE_CHECKING:
     from metalimmu.plan.causes import Drift
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from metalimmu.service.site import OpenSite
 
 _FORMATS = ("table", "wide", "json", "yaml", "name", "csv", "html", "junit")
+# A page, and a list of tests, have groups of their own; a page is about what holds now.
+_NOT_WITH = {"html": ("since", "group_by"), "junit": ("group_by",)}
 _SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
 
 
@@ -26,9 +28,7 @@ _SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
 @click.option("-l", "--selector", metavar="KEY=VALUE,...", help=_SELECTOR)
 @click.option("--since", metavar="7d", help="What began since then, and what was fixed since then.")
 @click.option("--group-by", type=click.Choice(["cause", "setting", "host"]), help="One line for what belongs together.")
-@click.option(
-    "--fail-on", type=click.Choice(SEVERITIES), help="Exit with 3 where drift of this severity or worse holds."
-)
+@click.option("--fail-on", type=click.Choice(SEVERITIES), default="info", show_default=True, help=FAIL_ON)
 @click.option("--max-unknown", metavar="N|N%", help="Exit with 4 where more hosts than that could not be read.")
 @click.option("-o", "--output", "fmt", type=click.Choice(_FORMATS), default="table", help="How to print.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
@@ -37,9 +37,16 @@ def drift(ctx: click.Context, /, site: Path | None, out: Path | None, fmt: str, 
     """Print what differs from the profiles, by what the last scans have read.
 
     A cause is one setting that went from the same value to the same value at the same time, by the same account or event.
+    Exit status: 0 no drift, 3 drift of --fail-on or worse that is not waived, 4 more unknown hosts than --max-unknown.
     """
+    from metalimmu.errors import UsageError
+
     if ctx.invoked_subcommand:
         return
+    ignored = [f"--{name.replace('_', '-')}" for name in _NOT_WITH.get(fmt, ()) if options[name]]
+    if ignored:
+        said = f"{' and '.join(ignored)} cannot be with -o {fmt}"
+        raise UsageError(said, hint="leave it out, or print it as table, json or csv")
     with to_file(out) as stream:
         code = _drift(find_site(str(site) if site else None), fmt, stream, **options)
     if code:
@@ -120,8 +127,6 @@ def _since(text: str | None) -> float | None:
 def _row(d: Drift) -> dict[str, Any]:
     from metalimmu.cli.runs import when
 
-    stale = "not read since" if d.stale else ""
-    state = f"fixed {when(d.fixed_at)}" if d.fixed_at else f"waived {d.waived}" if d.waived else stale
     return {
         "host": d.host,
         "severity": d.severity,
@@ -130,7 +135,7 @@ def _row(d: Drift) -> dict[str, Any]:
         "expected": d.expected,
         "actual": d.actual,
         "since": when(d.since),
-        "state": f"{state} {when(d.seen)}" if state == stale and stale else state,
+        "state": _state(d),
         "seen": when(d.seen),
         "fixed": when(d.fixed_at) if d.fixed_at else None,
         "before": d.before,
@@ -141,6 +146,16 @@ def _row(d: Drift) -> dict[str, Any]:
         "reason": d.reason,
         "source": d.source,
     }
+
+
+def _state(d: Drift) -> str:
+    from metalimmu.cli.runs import when
+
+    if d.fixed_at:
+        return f"fixed {when(d.fixed_at)}"
+    if d.waived:
+        return f"waived {d.waived}"
+    return f"not read since {when(d.seen)}" if d.stale else ""
 
 
 def _causes(causes: list[Any], by: str, fmt: str, out: TextIO) -> None:
@@ -220,10 +235,14 @@ def _values(life: Life) -> list[dict[str, Any]]:
 
 def _findings(life: Life) -> list[dict[str, Any]]:
     from metalimmu.cli.runs import when
+    from metalimmu.service.scans.drift import blame_of
 
+    changed = {v.since for v in life.values}  # who did it is said there
+    staged = {b.at: f"by {blame_of(b).words}: {b.why}" for b in life.blames if b.at not in changed}
     rows = []
     for f in life.findings:
         now = "" if f.fixed_at is None else f"{f.ended} {when(f.fixed_at)}"
+        by = staged.get(f.first_seen, "")
         waived = f"waived {f.finding.waived}" if f.finding.waived and f.fixed_at is None else ""
         rows.append(
             {
@@ -231,7 +250,9 @@ def _findings(life: Life) -> list[dict[str, Any]]:
                 "last seen": when(f.last_seen),
                 "what": str(f.finding.word),
                 "value": f.finding.actual,
-                "detail": "; ".join(t for t in (f"expected {f.finding.expected}", waived, now, f.finding.reason) if t),
+                "detail": "; ".join(
+                    t for t in (f"expected {f.finding.expected}", waived, now, by, f.finding.reason) if t
+                ),
             }
         )
     return rows
@@ -257,8 +278,9 @@ def _quote(blame: Any) -> None:
 def accept(site: Path, selector: str | None, hosts: tuple[str, ...], setting: str, until: str, reason: str) -> None:
     """Accept the drift of SETTING as it is now, until a day: writes waivers.yaml of the site.
 
-    It is shown as waived, and is drift again when the day has passed or the value changes once more.
+    It is shown as waived until the day has passed or the value changes, and is drift from then on, whatever the value is.
     """
+    from metalimmu.desired.units import counted
     from metalimmu.errors import UsageError
     from metalimmu.service.scans.accept import accept as waive
     from metalimmu.service.scans.drift import hosts_of
@@ -269,11 +291,10 @@ def accept(site: Path, selector: str | None, hosts: tuple[str, ...], setting: st
     opened = OpenSite(site)
     done = waive(opened, hosts_of(opened, hosts, selector), setting, until=until, reason=reason)
     for w in done.waivers:
-        click.echo(
-            f"{w.setting}: {w.actual or 'that it is missing'} is accepted on {len(w.hosts)} hosts until {w.until}"
-        )
+        where = counted(len(w.hosts), "host")
+        click.echo(f"{w.setting}: {w.actual or 'that it is missing'} is accepted on {where} until {w.until}")
     if done.left_out:
-        click.echo(f"{done.left_out} hosts are left out: it does not differ there", err=True)
+        click.echo(f"left out, as it does not differ there: {counted(done.left_out, 'host')}", err=True)
     click.echo(f"written: {site / 'waivers.yaml'}; commit it", err=True)
 
 
@@ -296,5 +317,5 @@ def export(site: Path, selector: str | None, kind: str, out: Path | None) -> Non
     else:
         out.write_text(text, encoding="utf-8")
         click.echo(f"written: {out}", err=True)
-    for line in drift_export.left_out(left):
+    for line in (*(drift_export.remarks(found) if kind == "redfish-patch" else ()), *drift_export.left_out(left)):
         click.echo(line, err=True)

@@ -61,7 +61,7 @@ def status(
     found: Sequence[Drift],
     hosts: Collection[str],
     *,
-    fail_on: Severity | None,
+    fail_on: Severity,
     limit: MaxUnknown | None,
 ) -> int:
     """0, 3 (drift that holds, of `fail_on` or worse, not waived) or 4 (more hosts unknown than `limit`; wins)."""
@@ -73,5 +73,5 @@ def status(
         known = states(site.store, hosts, Waivers(site.docs.waivers))
         if limit.exceeded(sum(1 for h in hosts if known.get(h, "unknown") == "unknown"), len(hosts)):
             return TOO_MANY_UNKNOWN
-    bad = SEVERITIES[SEVERITIES.index(fail_on) :] if fail_on else ()
+    bad = SEVERITIES[SEVERITIES.index(fail_on) :]
     return DRIFTED if any(d.severity in bad and not d.waived and d.fixed_at is None for d in found) else NO_DRIFT

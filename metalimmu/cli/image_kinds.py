@@ -50,7 +50,7 @@ def kind_options(function: F) -> F:
                 help="What the installer asks for: Debian's, Anaconda's, Ubuntu's, ESXi's (whose FILE is VMware's ISO).",
             ),
             click.option("--nos", metavar="NAME", help="Of a nos: sonic, cumulus, lab."),
-            click.option("--platform", "platforms", metavar="GLOB", multiple=True, help="ONIE platforms of a nos; repeat."),
+            click.option("--platform", "platforms", metavar="GLOB", multiple=True, help="ONIE platforms of a nos; repeat. Of a SONiC it chooses from its table."),
             click.option("--min-ram", metavar="SIZE", help="Memory that a nos needs, as 4GiB; default: three times the file."),
             click.option("--nos-version", metavar="TEXT", help="What a nos says of itself; default: the version of the name."),
         )
@@ -106,7 +106,8 @@ def _nos(catalogue: Catalogue, file: Path, ref: str, options: dict[str, Any], pr
     if "min_ram" in options:
         options["min_ram"] = size_bytes(options["min_ram"])
     options.setdefault("platforms", ())
-    return add_nos(catalogue, file, ref, progress=progress, **options)
+    warn = lambda text: click.echo(f"warning: {text}", err=True)  # noqa: E731
+    return add_nos(catalogue, file, ref, progress=progress, warn=warn, **options)
 
 
 def _own(kind: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -91,23 +91,28 @@ def lint(site: Path | None, file: str, against: str | None, fmt: str) -> None:
         emit([msgspec.to_builtins(report)], [], fmt)
     elif report.remarks:
         emit([msgspec.to_builtins(r) for r in report.remarks], _REMARK, fmt, name="field")
-    _tell(report, against)
+    _tell(report, against, fmt)
     if report.errors:
         click.get_current_context().exit(1)
 
 
-def _tell(report: Report, against: str | None) -> None:
+def _tell(report: Report, against: str | None, fmt: str) -> None:
+    from metalimmu.desired.units import counted
+
     if not against:
         click.echo(
             "the document has no errors; --against RECORDING|HOST checks it against a machine's registry", err=True
         )
         return
-    count = f"{report.checked} BIOS settings against {report.registry} of {against}"
-    click.echo(f"{count}: {report.errors} errors, {len(report.remarks) - report.errors} remarks", err=True)
+    count = f"{counted(report.checked, 'BIOS setting')} against {report.registry} of {against}"
+    remarks = counted(len(report.remarks) - report.errors, "remark")
+    click.echo(f"{count}: {counted(report.errors, 'error')}, {remarks}", err=True)
     if report.why_not:
         click.echo(f"wrong values are only remarked: {report.why_not}", err=True)
-    if report.order.matters:
+    if report.order.matters and fmt == "wide":
         click.echo(f"written in this order: {'; then '.join(', '.join(s) for s in report.order.steps)}", err=True)
+    elif report.order.matters:
+        click.echo(f"written in {len(report.order.steps)} steps, in an order that -o wide and -o json show", err=True)
 
 
 @profile.command()
@@ -129,37 +134,55 @@ def capture(
 
     if out is not None and out.exists():
         raise UsageError(f"{out} is there already", hint="name a new file")
-    text = profiles.captured(hosts, recordings, site, now=now)
+    found = profiles.captured(hosts, recordings, site, now=now)
+    if found.unchecked:
+        which = ", ".join(found.unchecked[:5])
+        click.echo(f"no attribute registry of {which}: read-only attributes may be among the BIOS settings", err=True)
     if out is None:
-        click.echo(text, nl=False)
+        click.echo(found.text, nl=False)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("x", encoding="utf-8") as file:
-        file.write(text)
+        file.write(found.text)
     click.echo(f"wrote {out}; check it with `metalimmu profile lint {out} --against HOST`")
-    if not now and not recordings:
-        click.echo(
-            "read-only attributes may be among them; `--now` asks the BMCs, which know, and leaves them out", err=True
-        )
 
 
 @profile.command()
 @site_option
 @click.argument("hosts", nargs=-1)
 @click.option("-l", "--selector", metavar="KEY=VALUE,…", help="Labels, and pool, role, rack, model.")
-@click.option("--trend", is_flag=True, help="Of the last scans: how many settings were compared on each host.")
+@click.option("--trend", is_flag=True, help="Of the last scans of the whole site, or of exactly this -l.")
+@click.option("--uncovered", is_flag=True, help="List the settings that no profile decides, and on which hosts.")
 @output_option
-def coverage(site: Path, hosts: tuple[str, ...], selector: str | None, trend: bool, fmt: str) -> None:
-    """Print how many settings of each host a profile decides, as of the last scan; -o json names those it does not."""
+def coverage(site: Path, hosts: tuple[str, ...], selector: str | None, trend: bool, uncovered: bool, fmt: str) -> None:
+    """Print how many settings of each host a profile decides, as of the last scan."""
+    from metalimmu.errors import UsageError
     from metalimmu.service import profiles
     from metalimmu.service.site import OpenSite
 
+    if trend and (hosts or uncovered):
+        raise UsageError("--trend is of whole scans", hint="leave the hosts and --uncovered out; -l names a selection")
     opened = OpenSite(site)
     if trend:
-        emit(profiles.trend(opened), ["scan", "at", "hosts", "read", "settings_per_host"], fmt, name="scan")
+        _trend(profiles.trend(opened, selector), fmt)
         return
     found = profiles.coverage_rows(opened, hosts, selector)
     if not found and fmt in ("table", "wide"):
         click.echo("none of these hosts was scanned yet: `metalimmu scan` first", err=True)
+    if uncovered:
+        emit(profiles.uncovered(found), ["setting", "hosts", "which"], fmt, name="setting")
+        return
     sections = ["bios", "firmware", "boot", "secure_boot", "bmc", "hardware"]
     emit(found, ["host", "profile", "covered", "settings", "percent"], fmt, name="host", wide=sections)
+
+
+def _trend(found: list[dict[str, Any]], fmt: str) -> None:
+    from metalimmu.cli.runs import when
+
+    if fmt in ("table", "wide"):
+        found = [row | {"at": when(row["at"])} for row in found]
+        if not found:
+            click.echo(
+                "no scan of just these hosts has ended: a trend is of `metalimmu scan` with the same -l", err=True
+            )
+    emit(found, ["at", "percent", "covered", "settings", "read", "hosts"], fmt, name="scan", wide=["scan"])

@@ -25,8 +25,8 @@ def _image_option(function: Any) -> Any:
 
 
 def _method_option(function: Any) -> Any:
-    words = ["auto", "virtual-media", "uefi-http", "pxe"]
-    help_ = "Boot the ramdisk so, whatever the role says (one host)."
+    words = ["auto", "virtual-media", "uefi-http", "pxe", "onie", "two-slot"]
+    help_ = "Boot the ramdisk so, whatever the role says (one host); onie, two-slot: of a switch."
     return click.option("--method", type=click.Choice(words), help=help_)(function)
 
 
@@ -119,6 +119,11 @@ def _write_options(function: Any) -> Any:
     return function
 
 
+def _as_many(options: dict[str, Any]) -> bool:
+    """Are options of rollouts given? Then one host is a rollout too: a script need not count its hosts."""
+    return bool(options["batch"] or options["max_failures"] or options["skip_refused"])
+
+
 @click.command()
 @site_option
 @targets
@@ -145,7 +150,7 @@ def reimage(
 
     opened = OpenSite(site)
     names = chosen(opened, hosts, selector, "reimage")
-    many = bool(selector or len(names) > 1 or options["auto_rollback"])
+    many = bool(selector or len(names) > 1 or options["auto_rollback"] or _as_many(options))
     _one_only(method, many=many)
     if many:
         from metalimmu.cli import rollout
@@ -174,7 +179,7 @@ def rollback(site: Path, hosts: tuple[str, ...], selector: str | None, hold: boo
         click.echo(
             "note: the roles stay as they are, so the next plan brings back what they want (--hold keeps the image)"
         )
-    if selector or len(names) > 1:
+    if selector or len(names) > 1 or _as_many(options):
         from metalimmu.cli import rollout
 
         rollout.go(opened, names, image=None, force=False, verb="rollback", hold=hold, **options)

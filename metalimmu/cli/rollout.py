@@ -125,7 +125,8 @@ def _refuse(proposals: Sequence[Proposal], *, skip: bool) -> None:
 
 def _why(proposal: Proposal) -> str:
     """The name stands beside it already."""
-    return proposal.refused.removeprefix(f"{proposal.host}: ").removeprefix(f"{proposal.host} ")
+    said = [proposal.error] if proposal.error else [r.text for r in proposal.refusals]
+    return "; ".join(s.removeprefix(f"{proposal.host}: ").removeprefix(f"{proposal.host} ") for s in said)
 
 
 def print_proposals(proposals: Sequence[Proposal], fmt: str, *, most: int | None = None) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv", "html", "junit")
 SEVERITIES = ("info", "warning", "critical")
 _SELECTOR = "Only these hosts: labels, pool, role, rack, model, ..."
-_FAIL_ON = "Least severity that counts as drift (status 3)."
+FAIL_ON = "Least severity that counts as drift (status 3)."
+_REFUSED = "Refused logins, then no more; default: bmc.max_refused of the site, else 3."
 _UNKNOWN = "Hosts that may be unknown (else status 4)."
 
 
@@ -33,11 +34,12 @@ _UNKNOWN = "Hosts that may be unknown (else status 4)."
 @click.option("--ca", metavar="PEM", help="With --inventory: what signed the certificates of the BMCs.")
 @click.option("--no-verify", is_flag=True, help="With --inventory: do not check certificates. Others may listen.")
 @click.option("--proxy", metavar="URL", help="With --inventory: http://, socks5:// or socks5h://HOST:PORT.")
+@click.option("--max-refused", type=click.IntRange(1), metavar="N", help=_REFUSED)
 @click.option("--retry-login", is_flag=True, help="With --inventory: try credentials again that BMCs have refused.")
 @click.option("--resume", is_flag=False, flag_value="last", metavar="[ID]", help="Go on with a scan that broke off.")
 @click.option("--list", "list_", is_flag=True, help="List the last scans, and scan nothing.")
 @click.option("--everything", is_flag=True, help="Read hardware and cabling also where no profile asks.")
-@click.option("--fail-on", type=click.Choice(SEVERITIES), default="info", show_default=True, help=_FAIL_ON)
+@click.option("--fail-on", type=click.Choice(SEVERITIES), default="info", show_default=True, help=FAIL_ON)
 @click.option("--max-unknown", default="0", show_default=True, metavar="N|N%", help=_UNKNOWN)
 @click.option("--matches", is_flag=True, help="In json, csv, html and junit: also what matches.")
 @click.option("-o", "--output", "fmt", type=click.Choice(FORMATS), default="table", help="How to print.")
@@ -84,7 +86,7 @@ def _with_site(site: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -> i
     if options["resume"] and (options["hosts"] or options["selector"]):
         raise UsageError("--resume goes on with the hosts of the scan that broke off", hint="leave hosts and -l out")
     opened = OpenSite(site)
-    asked = {name: options[name] for name in ("selector", "resume", "everything")}
+    asked = {name: options[name] for name in ("selector", "resume", "everything", "max_refused")}
     try:
         with shown() as progress:
             result = run(opened, hosts=options["hosts"] or None, progress=progress, **asked)
@@ -125,7 +127,7 @@ def _without_site(file: Path, limit: MaxUnknown, fail_on: Any, **options: Any) -
     tls = Tls(ca=str(Path(options["ca"]).resolve()) if options["ca"] else None, verify=not options["no_verify"])
     with scan_inventory(file, options["credentials"], tls=tls, proxy=options["proxy"]) as scanning:
         with shown() as progress:
-            asked = {name: options[name] for name in ("everything", "retry_login")}
+            asked = {name: options[name] for name in ("everything", "retry_login", "max_refused")}
             result = scanning.run(progress=progress, **asked)
         with to_file(options["out"]) as stream:
             if options["fmt"] == "junit":

@@ -16,7 +16,8 @@ EVERY = 10.0  # seconds between two plain lines
 
 def words(p: Progress) -> str:
     left = "" if p.left is None or p.done >= p.total else f", {duration(p.left)} left"
-    return f"{p.done:,} of {p.total:,} hosts, {p.unknown:,} unknown, {p.drift:,} with drift, {p.rate:.0f}/s{left}"
+    rate = f", {p.rate:.{0 if p.rate >= 10 else 1}f}/s" if p.rate >= 0.05 else ""
+    return f"{p.done:,} of {p.total:,} hosts, {p.unknown:,} unknown, {p.drift:,} with drift{rate}{left}"
 
 
 def duration(seconds: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from metalimmu.cli.output import emit
+from metalimmu.desired.units import counted
 from metalimmu.plan.causes import Cause, grouped
 from metalimmu.plan.outliers import SMALL, GroupReport
 from metalimmu.service.scans.drift import drifts
@@ -30,14 +31,16 @@ def print_scan(site: OpenSite, result: ScanResult, out: TextIO) -> None:
         table([cause_row(c) for c in causes[:MOST_CAUSES]], CAUSE_COLUMNS, out)
         if len(causes) > MOST_CAUSES:
             more = sum(len(c.drifts) for c in causes[MOST_CAUSES:])
-            click.echo(f"... and {len(causes) - MOST_CAUSES} causes more with {more} findings: `metalimmu drift`", out)
+            rest = counted(len(causes) - MOST_CAUSES, "cause")
+            click.echo(f"... and {rest} more with {counted(more, 'finding')}: `metalimmu drift`", out)
         click.echo("", out)
     print_unread(result, out)
     click.echo(total(result), out)
     bare = result.counts.states.get("no-profile", 0)
     if bare:
         click.echo(
-            f"{bare:,} hosts have no profile: `metalimmu profile capture HOST` writes one from a good machine", out
+            f"{counted(bare, 'host')} without a profile: `metalimmu profile capture HOST` writes one from a good machine",
+            out,
         )
 
 
@@ -72,7 +75,7 @@ def print_unread(result: ScanResult, out: TextIO) -> None:
             click.echo(f"  hint:  {plain(unread.hint)}", out)
     if partly := result.partly():
         what = "of what their profiles ask for, a part could not be read: `-o json` says which"
-        click.echo(f"unknown: {len(partly):,} hosts ({few(partly)}): {what}", out)
+        click.echo(f"unknown: {counted(len(partly), 'host')} ({few(partly)}): {what}", out)
 
 
 def few_of(examples: Iterable[str], count: int) -> str:
@@ -90,11 +93,11 @@ def total(result: ScanResult) -> str:
     ]
     by = [f"{result.severities[s]:,} {s}" for s in ("critical", "warning", "info") if result.severities.get(s)]
     inside = ", ".join(by) + (f"; {result.waived:,} waived" if result.waived else "")
-    text = f"{record.hosts:,} hosts: {', '.join(states) or 'nothing was read'}"
+    text = f"{counted(record.hosts, 'host')}: {', '.join(states) or 'nothing was read'}"
     text += f". Findings that are drift: {inside.removeprefix('; ')}" if inside else ""
     text += f". New: {counts.new:,}, fixed: {counts.fixed:,}" if counts.new or counts.fixed else ""
     seconds = (record.finished or record.created) - record.created
-    return f"{text}. Scan {record.id}, {seconds:.0f} s, {counts.requests:,} requests."
+    return f"{text}. Scan {record.id}, {seconds:.0f} s, {counted(counts.requests, 'request')}."
 
 
 def table(found: list[dict[str, Any]], columns: Iterable[str], out: TextIO) -> None:
@@ -121,7 +124,7 @@ def print_groups(result: ScanResult, groups: list[GroupReport], out: TextIO, fmt
         return
     for group in groups:
         if not group.small:
-            agree = "all alike" if not group.outliers and not group.splits else f"{len(group.outliers)} outliers"
+            agree = "all alike" if not group.outliers and not group.splits else counted(len(group.outliers), "outlier")
             click.echo(f"{len(group.hosts):>6,}  {plain(name(group.group))}: {agree}", out)
     if small := [g for g in groups if g.small]:
         said = ", ".join(f"{plain(name(g.group))} ({len(g.hosts)})" for g in small[:_SMALL_SHOWN])

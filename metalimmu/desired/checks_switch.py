@@ -8,10 +8,8 @@ from pathlib import Path
 from metalimmu.desired.collected import Collected, Placed
 from metalimmu.desired.problems import Problem, nearest, quoted
 from metalimmu.desired.resolve import beside, mac
-from metalimmu.desired.switch import Switch, ssh_address
+from metalimmu.desired.switch import METHODS, Switch, ssh_address
 from metalimmu.desired.types import Host
-
-METHODS = frozenset({"onie", "two-slot"})
 
 
 def switch_problems(docs: Collected, root: Path) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from datetime import date
 
 from metalimmu.desired.collected import Collected, Placed
 from metalimmu.desired.problems import Problem, nearest, quoted
-from metalimmu.desired.waiver import Waiver
+from metalimmu.desired.waiver import Waiver, accepted_at
 
 
 def waivers(docs: Collected) -> Iterator[Problem]:
@@ -22,6 +22,8 @@ def waivers(docs: Collected) -> Iterator[Problem]:
         yield from _empty(placed)
         if not _is_day(waiver.until):
             yield placed.problem(("until",), "a day that exists", quoted(waiver.until), 'write "2027-03-31"')
+        if accepted_at(waiver) is None:
+            yield placed.problem(("since",), "a time that exists", quoted(waiver.since), 'write "2027-01-31T12:00:00Z"')
 
 
 def _empty(placed: Placed[Waiver]) -> Iterator[Problem]:

@@ -17,7 +17,8 @@ from metalimmu.desired.waiver import Waiver
 FILE = "waivers.yaml"
 _HEAD = """\
 # Drift that is accepted until a date. Written by `metalimmu drift accept`; commit it.
-# A waiver ends with its day (UTC), or when the value is no longer the accepted one. Of several, any that holds counts.
+# A waiver ends with its day (UTC), or at the first change of the value after `since`, and does not come back.
+# Of several, any that holds counts.
 """
 
 

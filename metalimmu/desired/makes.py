@@ -20,6 +20,7 @@ class Make(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moving: str = ""
     early: bool = False
     needs_job: bool = False
+    needs_etag: bool = False
 
 
 NOBODY = Make(vendors=[])

@@ -32,7 +32,9 @@ class Netboot(Document, frozen=True, kw_only=True):
     router: str | None = None
     dns: list[str] = []
     lease: Duration = "1h"
-    loader: Literal["ipxe", "shim"] = "ipxe"  # shim: Debian's signed shim and GRUB, for secure boot; UEFI only
+    # ipxe: by the firmware's own network driver (snponly.efi); ipxe-drivers: by iPXE's (ipxe.efi), where the firmware's is broken;
+    # shim: Debian's signed shim and GRUB, for secure boot; UEFI only, by TFTP only
+    loader: Literal["ipxe", "ipxe-drivers", "shim"] = "ipxe"
     http_loader: Literal["auto", "ipxe", "grub"] = (
         "auto"  # what UEFI HTTP boot starts; auto: iPXE where we answer DHCP, else GRUB
     )

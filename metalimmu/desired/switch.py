@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from metalimmu.desired.base import Document, Name
 
+METHODS = ("onie", "two-slot")  # how a switch is reimaged
+
 HostKey = Annotated[
     str,
     Meta(

@@ -255,12 +255,13 @@ class BmcSettings(Document, frozen=True, kw_only=True):
     rate: Rate | None = None  # requests to one BMC; without it as fast as it answers, one after the other
     per_rack: AtOnce | None = None  # BMCs of one rack that are asked at once; a rack is a host's location
     per_site: AtOnce | None = 1000
+    max_refused: AtOnce = 3  # refused logins of one scan, then nobody is logged in any more: no account is locked
 
 
 class BootSettings(Document, frozen=True, kw_only=True):
     """What images may take of the machines' network, so that a wave does not starve it. Without limits none holds."""
 
-    per_rack: Throughput | None = None  # chunks, for all machines of one rack together; a rack is a host's location
+    per_rack: Throughput | None = None  # images, for all machines of one rack together; a rack is a host's location
     agents: AtOnce | None = None  # machines that are written at once; the others wait their turn in the ramdisk
 
 

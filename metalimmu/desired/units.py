@@ -44,3 +44,8 @@ def bytes_per_second(rate: str) -> float:
 def share(amount: str | int, of: int) -> int:
     """`5%` of 200 is 10; a number is itself. Percentages are rounded down: 5% is never more than that."""
     return int(amount[:-1]) * of // 100 if isinstance(amount, str) else amount
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 host`, `2,000 hosts`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from msgspec import Meta
@@ -16,6 +18,14 @@ Day = Annotated[
         examples=["2027-03-31"],
     ),
 ]
+Moment = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?Z)?)?$",
+        description="a time in UTC as YYYY-MM-DDThh:mm:ssZ, quoted; a day means its end, empty any time",
+        examples=["2027-01-31T12:00:00Z"],
+    ),
+]
 Setting = Annotated[
     str,
     Meta(
@@ -27,7 +37,9 @@ Setting = Annotated[
 
 
 class Waiver(Document, frozen=True, kw_only=True):
-    """Holds for one setting of these hosts while its value stays the accepted one, to the end of the day `until` in UTC."""
+    """Holds for one setting of these hosts to the end of the day `until` (UTC), or to the first change of its value after
+    `since`, whichever comes first; it does not come back, whatever the value is later.
+    """
 
     hosts: list[Name]
     setting: Setting
@@ -35,4 +47,16 @@ class Waiver(Document, frozen=True, kw_only=True):
     until: Day
     reason: str
     by: str = ""  # who accepted it
-    since: str = ""  # when, quoted
+    since: Moment = ""  # when
+
+
+def accepted_at(waiver: Waiver) -> float | None:
+    """Seconds since 1970: a value that was first seen later is another one. None: `since` is no time that exists."""
+    if not waiver.since:
+        return math.inf
+    try:
+        moment = datetime.fromisoformat(waiver.since)
+    except ValueError:
+        return None
+    whole_day = timedelta() if "T" in waiver.since else timedelta(days=1)
+    return (moment.replace(tzinfo=UTC) + whole_day).timestamp()

@@ -22,7 +22,9 @@ from metalimmu.images import debian
 
 SUITE = "bookworm"
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # symlinks to usr/..., as on every Debian 12
-LOADER = "usr/lib64/ld-linux-x86-64.so.2"
+LOADER = (
+    "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"  # lib64 has an absolute link, to the loader of whoever runs this
+)
 
 _CONFIG = """\
 Dir "{folder}";

@@ -241,23 +241,31 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def commands(nos: str) -> dict[str, tuple[str, ...]]:
-    """What is asked of this NOS, by step of a run; for plans."""
+    """Acts that are asked of this NOS, by step of a run; for plans."""
     adapter = adapters()[nos]
     found: dict[str, tuple[str, ...]] = {
         "shift": (adapter.drain,),
         "onie": (adapter.onie_mode("install"),),
         "restart": (f"{adapter.root}reboot",),
-        "unshift": (adapter.undrain,),
     }
     if adapter.fetch:
         found |= {
             "slot": (
                 adapter.fetched("URL"),
                 f"{adapter.root}sha256sum {adapter.keep}",
+                adapter.installer(f"binary-version {adapter.keep}"),
                 adapter.installer(f"install -y {adapter.keep}"),
                 adapter.installer("set-default CURRENT"),
+                f"{adapter.root}rm -f {adapter.keep}",
             ),
             "next": (adapter.installer("set-next-boot NEW"),),
             "keep": (adapter.installer("set-default NEW"),),
         }
+    return {step: tuple(c for c in each if c) for step, each in found.items()}
+
+
+def maybe(nos: str) -> dict[str, tuple[str, ...]]:
+    """Acts that the new NOS is asked for where they are needed: it leads traffic away, or ONIE would install again."""
+    adapter = adapters()[nos]
+    found = {"settled": (adapter.onie_mode("none"),), "unshift": (adapter.undrain,)}
     return {step: tuple(c for c in each if c) for step, each in found.items()}

@@ -110,11 +110,12 @@ def mclag(text: str) -> Pair:
         Bond(name=m[1], up=m[2] == "up", dual=m[2] == "up" and m[3] == "up")
         for m in re.finditer(r"^Bond (\S+): local (\S*) remote (\S*)\s*$", text, re.MULTILINE)
     ][:MOST]
-    link = re.search(r"^Link \S+: (\S+)", text, re.MULTILINE)
+    link = re.search(r"^Link \S+:[ \t]*(\S*)", text, re.MULTILINE)  # without a state: not up
     role = re.search(r"^Role:\s*(\w+)", text, re.MULTILINE)
     return Pair(
         alive=alive[1] == "OK" and (synced is None or synced[1] == "completed"),
         backup=None,
+        has_backup=False,
         link=link[1] == "up" if link else None,
         role=role[1].lower() if role else "",
         bonds=tuple(sorted(bonds, key=lambda b: b.name)),

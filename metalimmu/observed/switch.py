@@ -19,8 +19,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     """A switch's own view of its MLAG pair."""
 
     alive: bool  # the session with its peer
-    backup: bool | None  # the second way to the peer; None: this NOS has none, or does not say
+    backup: bool | None  # the second way to the peer; None: it does not say
     link: bool | None  # the link between the two; None: it does not say
+    has_backup: bool = True  # does this NOS know a second way at all?
     role: str = ""
     bonds: tuple[Bond, ...] = ()
 
@@ -67,7 +68,7 @@ class SwitchFacts(msgspec.Struct, frozen=True, kw_only=True):
     slots: Slots | None = None
     traffic: str = ""  # normal | maintenance; empty: this NOS has no such thing
     ztp: str = ""
-    config: str = ""  # the running NOS's saved configuration, as text
+    config: str = ""  # the running NOS's saved configuration, as text; empty and not in `unknown`: there is none
     unknown: dict[str, str] = {}
 
     def brief(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ accounts, or none, is "unknown", with the entries quoted. A login alone proves n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -24,6 +25,8 @@ _WORDS = {
     LogKind.cmos_clear: "a clear of the CMOS",
 }
 _LOUD = (LogKind.cmos_clear, LogKind.reset_to_default)
+_FIRMWARE_SETUP = re.compile(r"(?i)bios|uefi|secure ?boot|boot ?(?:mode|order|option|source|override)")
+"""What an entry of the BMC's own configuration must speak of to tell of BIOS settings: "SSH was enabled" does not."""
 _FIRST: dict[str, tuple[frozenset[LogKind], ...]] = {
     # What may have changed a setting of this section, the likeliest first.
     "bios": (
@@ -71,24 +74,29 @@ def blame(setting: str, before_seen: float, at: float, entries: Sequence[LogEntr
 
 def _ranked(setting: str, inside: list[LogEntry]) -> Iterable[list[LogEntry]]:
     section = setting.partition(".")[0]
+    of_bmc = section in _FIRST and section != "bios"
     for kinds in _FIRST.get(section, _FIRST["bios"]):
-        yield [e for e in inside if e.kind in kinds]
+        yield [e for e in inside if e.kind in kinds and (of_bmc or _may_be_bios(e))]
+
+
+def _may_be_bios(entry: LogEntry) -> bool:
+    return entry.kind is not LogKind.config_change or bool(_FIRMWARE_SETUP.search(entry.message))
 
 
 def _names(entry: LogEntry, setting: str) -> bool:
-    """Does the entry speak of this very setting?"""
-    name = setting.partition(".")[2]
-    return len(name) > 3 and name.casefold() in entry.message.casefold()
+    """Does the entry speak of this very setting? Only attributes of the BIOS have names that no other sentence has."""
+    section, _, name = setting.partition(".")
+    return section == "bios" and bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", entry.message))
 
 
 def _judged(setting: str, candidates: list[LogEntry], inside: list[LogEntry], at: float) -> Blame:
     accounts = sorted({e.account for e in candidates if e.account})
     nearest = min(candidates, key=lambda e: abs(e.at - at))
     entries = _nearest([*candidates, *(e for e in inside if e not in candidates)], at, first=len(candidates))
-    who = accounts[0] if len(accounts) == 1 else ""
-    if nearest.kind in EVENTS:
+    if nearest.kind in EVENTS:  # whoever did something else at that time has no part in it
         why = f"{_WORDS[nearest.kind]} is in the log at that time"
-        return Blame(kind="event", who=who, what=nearest.kind, why=why, entries=entries)
+        return Blame(kind="event", who=nearest.account, what=nearest.kind, why=why, entries=entries)
+    who = accounts[0] if len(accounts) == 1 else ""
     if who:
         about = "this setting" if _names(nearest, setting) else f"settings of the {setting.partition('.')[0]}"
         why = f"the log says that {who} changed {about} at that time"

@@ -36,6 +36,10 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     bmc_version: str = ""
     registry: Registry | None = None
 
+    @property
+    def has_bios(self) -> bool:
+        return any(name.startswith("bios.") for name in self.settings)
+
 
 Noise = Callable[[str, str], bool]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -26,6 +26,11 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
         return 100.0 * self.covered / self.settings if self.settings else 0.0
 
 
+def decided(found: Iterable[str]) -> set[str]:
+    """The settings that these findings are about, by the names that machines have for them."""
+    return {"bmc.accounts" if f.startswith(ACCOUNT) and not f.endswith(".role") else f for f in found}
+
+
 def coverage(
     host: str,
     settings: Mapping[str, Value],
@@ -36,7 +41,7 @@ def coverage(
     profile: str = "",
 ) -> Coverage:
     """`found` are the settings of the findings that compare gave for this host, `fixed` those that nobody can set."""
-    named = {"bmc.accounts" if f.startswith(ACCOUNT) and not f.endswith(".role") else f for f in found}
+    named = decided(found)
     counts: dict[str, tuple[int, int]] = {}
     without = []
     for name in settings:

@@ -22,12 +22,15 @@ guard               refuses                                                     
 insertion to the proof a machine is not stopped by a freeze or by a window that closes: half-written is worse. Going back
 by itself (--auto-rollback) is the end of what was begun, so a closed window does not hold it up.
 
-A host *changes* while a run, or a person's power act, has its lease. It is *active* when its state is active, it is on,
-not just restarted, in neither quarantine nor maintenance, and does not change. A host that is not active costs nothing
-more by being reimaged: `min_active` and `max_unavailable` never keep a broken pool from being mended.
-`release` changes no machine and is asked nothing. A `config push` is asked like the beginning of a reimage, but for
-`min_active` and `max_unavailable`: the machine goes on. Where a pool wants approvals it is refused: there is no plan of it
-that could be signed. It is asked again when the machine fetches.
+A host *changes* while a run, or a person's power act, has its lease; for `max_hosts` and `failure_domain` also while it
+has a config push that it has not ended, for as long as a machine that is well may take for it. It is *active* when its
+state is active, it is on, has reported since it was restarted (or could have), is in neither quarantine nor maintenance,
+and does not change. A host that is not active costs nothing more by being reimaged: `min_active` and `max_unavailable`
+never keep a broken pool from being mended.
+`release` changes no machine and is asked nothing. The identify light, and what is typed into a console, are asked for
+`mode` alone. A `config push` is asked like the beginning of a reimage, but for `min_active` and `max_unavailable`: the
+machine goes on. Where a pool wants approvals it is refused: there is no plan of it that could be signed. It is asked again
+when the machine fetches.
 """
 
 from __future__ import annotations
@@ -115,8 +118,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     active: frozenset[str] = frozenset()  # hosts that serve, those that change not yet taken off
     changing: Mapping[str, str] = {}  # host -> run that has its lease
+    pushed: Mapping[str, str] = {}  # host -> config push that it has not ended yet
     freezes: tuple[Freeze, ...] = ()
     halted: Mapping[str, str] = {}  # rollouts that begin nothing -> paused, cancelling or stopped
+
+    @property
+    def under_way(self) -> Mapping[str, str]:
+        """Hosts that change, or get a config while they go on."""
+        return {**self.pushed, **self.changing} if self.pushed else self.changing
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -144,7 +153,9 @@ class World(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The world when all that is under way has ended well."""
         standing = self.standing
         active = standing.active | frozenset(standing.changing)
-        return msgspec.structs.replace(self, standing=msgspec.structs.replace(standing, active=active, changing={}))
+        return msgspec.structs.replace(
+            self, standing=msgspec.structs.replace(standing, active=active, changing={}, pushed={})
+        )
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,7 +256,8 @@ def frozen(freeze: Freeze, rules: HostRules) -> bool:
 
 def _counts(act: Act, rules: HostRules, world: World) -> list[Refusal]:
     standing = world.standing
-    others = [h for h in standing.changing if h != act.host]
+    under_way = standing.under_way
+    others = [h for h in under_way if h != act.host]
     found = []
     if len(others) >= world.rules.max_hosts:
         text = f"{act.host}: {len(others)} hosts change now, guards.max_hosts is {world.rules.max_hosts}"
@@ -261,7 +273,8 @@ def _counts(act: Act, rules: HostRules, world: World) -> list[Refusal]:
             shared = sorted(rules.domains & there.domains) if there else []
             if shared:
                 text = f"{act.host}: {other} changes now, and is in {shared[0]} too"
-                hint = f"wait for run {standing.changing[other]}, or --allow-same-domain"
+                what = f"run {standing.changing[other]}" if other in standing.changing else standing.pushed[other]
+                hint = f"wait for {what}, or --allow-same-domain"
                 found.append(Refusal(guard=Guard.failure_domain, text=text, hint=hint))
                 break
     return found

@@ -39,7 +39,8 @@ from metalimmu.plan.values import YES, Verdict, judge, text
 _ABOUT = {"bios": "bios", "boot": "bios", "secure_boot": "bios", "firmware": "firmware"}  # section -> Job.about
 # States of jobs that are being carried out now, by Redfish (DSP0268 JobState, TaskState) and Dell; others wait.
 _AT_WORK = {"running", "starting", "stopping", "cancelling", "downloading", "completing", "validating", "rebooting"}
-_MAC = re.compile(r"[0-9A-F]{12}")
+_MAC = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f]{12}(?![0-9A-Za-z])")
+_STAGED = " staged)"
 _EMPTY: tuple[Value, ...] = ("", (), None)
 
 
@@ -110,7 +111,7 @@ class Look:
         found = self.finding(asked, word, value, reason, section=section)
         if verdict.fits and word is Word.differs:  # what is there is right, and will not stay
             pending = text(self.staged[asked.setting])
-            return msgspec.structs.replace(found, actual=f"{found.actual} ({pending} staged)")
+            return msgspec.structs.replace(found, actual=f"{found.actual} ({pending}{_STAGED}")
         return found
 
     def _weighed(self, asked: Asked, value: Value, verdict: Verdict, version: bool) -> tuple[Word, str]:
@@ -178,6 +179,11 @@ class Look:
             owner=want.owner,
             profile=want.profile,
         )
+
+
+def is_staged(finding: Finding) -> bool:
+    """Is it what waits for a reboot that makes this finding: what will mend the setting, or break it?"""
+    return finding.word is Word.staged or (finding.word is Word.differs and finding.actual.endswith(_STAGED))
 
 
 def _said(snapshot: Snapshot, registry: Registry | None) -> tuple[str, ...]:

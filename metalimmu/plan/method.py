@@ -12,7 +12,7 @@ falls back to as long as nothing was written. A role's `boot:` names one, or sev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -43,11 +43,15 @@ class Can(msgspec.Struct, frozen=True, kw_only=True):
 
     no_media: str = ""  # why the BMC shows no CD; empty: it does
     targets: tuple[str, ...] = ()  # boot targets that the BMC names; empty: it does not say
-    takes_uri: bool = False  # the BMC can be told from where to boot by HTTP (Boot.HttpBootUri)
+    takes_uri: bool = (
+        False  # the BMC can be told from where to boot by HTTP (Boot.HttpBootUri), and we have what it may boot
+    )
     firmware: str = "uefi"  # uefi | bios
-    answers: bool = False  # DHCP on the machines' network is answered by us (`netboot: mode:` dhcp or proxy)
+    unserved: Mapping[
+        str, str
+    ] = {}  # network method -> why our DHCP does not bring this machine's firmware to a loader
     no_network: str = ""  # why nothing can be booted over the network: an image that goes on reading its media, …
-    known: bool = True  # by MAC, UUID or serial: the machine can be told from others when it asks what to boot
+    unknown: Mapping[str, str] = {}  # network method -> why who asks what to boot could not be told
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +97,8 @@ def reason(method: str, can: Can, *, named: bool = False) -> str:
     if can.no_network:
         return can.no_network
     target = TARGETS[method]
-    if not can.known:
-        return "the host document has no serial and no `nics:`, and the BMC names no UUID: who asks could not be told"
+    if method in can.unknown:
+        return can.unknown[method]
     if method == UEFI_HTTP:
         if can.firmware != "uefi":
             return f"the machine boots by {can.firmware}"
@@ -102,9 +106,9 @@ def reason(method: str, can: Can, *, named: bool = False) -> str:
             return f"the BMC names no boot target {target}"
     elif can.targets and target not in can.targets:
         return f"the BMC names no boot target {target}"
-    if named or can.answers or (method == UEFI_HTTP and can.takes_uri):
+    if named or (method == UEFI_HTTP and can.takes_uri):
         return ""
-    return "nobody here answers DHCP: `netboot: mode:` is off in site.yaml"
+    return can.unserved.get(method, "")
 
 
 def renamed(names: Iterable[str], method: str) -> tuple[str, ...]:

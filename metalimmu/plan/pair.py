@@ -1,4 +1,5 @@
-"""May this switch of an MLAG pair be taken away? Pure, and asked twice: for the plan, and right before the first act.
+"""May this switch of an MLAG pair be taken away? Pure, and asked three times: for the plan, before a run's first act, and
+right before the switch is restarted.
 
 The hosts behind a pair live on through the other switch, so that one must really carry them: reachable is not enough,
 its session with this one must be up, and so must every bond that both carry. What nobody says counts as not so.
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from metalimmu.observed.switch import Bond, Pair, SwitchFacts
+from metalimmu.plan.identity import same_serial
 from metalimmu.plan.types import Finding, Word
 
 
@@ -21,6 +23,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     peer: str | None  # the other switch of the pair, as the documents say; None: it has none
     facts: SwitchFacts | None  # None: its NOS does not answer
     peer_facts: SwitchFacts | None = None
+    peer_serial: str | None = None  # of the peer's document, as the next
+    peer_base_mac: str = ""
     peer_why: str = ""  # why the peer's facts are missing
     peer_busy: str = ""  # the run that works on the peer
     peer_quarantine: str = ""
@@ -51,7 +55,7 @@ def findings(around: Around) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-FORBIDS = ("pair", "path", "identity")  # how the names of those findings begin that forbid a run
+FORBIDS = ("pair", "path", "identity", "memory", "config")  # how the names of those findings begin that forbid a run
 
 
 def wrong(found: Sequence[Finding]) -> tuple[Finding, ...]:
@@ -73,6 +77,9 @@ def warnings(around: Around) -> list[str]:
         said.append("its NOS does not answer: only its peer could be asked about the pair")
     if around.single_homed:
         said.append(f"cut off while it is reimaged, since they hang on it alone: {', '.join(around.single_homed)}")
+    own = around.facts.pair.bonds if around.facts and around.facts.pair else ()
+    if alone := [b.name for b in own if not b.dual and b.up]:
+        said.append(f"cut off while it is reimaged, bonds that it alone carries: {', '.join(alone)}")
     bonds = around.peer_facts.pair.bonds if around.peer_facts and around.peer_facts.pair else ()
     if single := [b.name for b in bonds if not b.dual and b.up]:
         said.append(f"bonds that only {around.peer} carries already: {', '.join(single)}")
@@ -107,6 +114,7 @@ def _peer(around: Around, peer: str) -> list[Finding]:
         found.append(_finding("pair.peer", Word.unknown, f"{peer} answers by SSH", "no answer", why))
         return found
     found.append(_finding("pair.peer", Word.match, f"{peer} answers by SSH", f"{facts.nos} {facts.version}"))
+    found += _identity(around, peer, facts)
     if facts.traffic not in ("", "normal"):
         found.append(_finding("pair.traffic", Word.differs, f"{peer} carries traffic", facts.traffic))
     pair = facts.pair
@@ -119,6 +127,25 @@ def _peer(around: Around, peer: str) -> list[Finding]:
     own = around.facts.pair if around.facts else None
     found.append(_bonds(peer, pair.bonds, own.bonds if own else None))
     return found
+
+
+def _identity(around: Around, peer: str, facts: SwitchFacts) -> list[Finding]:
+    """What answers at the peer's address must be the peer: with our own address there, we would ask ourselves."""
+    found = []
+    if around.peer_serial and not same_serial(facts.serial, around.peer_serial):
+        found.append(("serial", around.peer_serial, facts.serial, facts.unknown.get("serial", "")))
+    if around.peer_base_mac and facts.base_mac != around.peer_base_mac:
+        found.append(("base MAC", around.peer_base_mac, facts.base_mac, facts.unknown.get("base_mac", "")))
+    return [
+        _finding(
+            "pair.identity",
+            Word.differs if seen else Word.unknown,
+            f"{peer}'s {what} is {wanted}",
+            f"the {what} of what answers as {peer} is {seen or 'not said'}, not {wanted}",
+            why,
+        )
+        for what, wanted, seen, why in found
+    ]
 
 
 def _busy(around: Around, peer: str) -> list[Finding]:
@@ -135,17 +162,26 @@ def _session(whose: str, pair: Pair) -> list[Finding]:
     found = [_is("pair.session", f"{whose} session", pair.alive)]
     if pair.backup is not None:
         found.append(_is("pair.backup", f"{whose} backup link", pair.backup))
+    elif pair.has_backup:
+        expected = f"{whose} backup link is up"
+        found.append(_finding("pair.backup", Word.unknown, expected, f"{whose} backup link is not said"))
     if pair.link is not None:
         found.append(_is("pair.link", f"{whose} peer link", pair.link))
     return found
 
 
 def _bonds(peer: str, bonds: Sequence[Bond], own: Sequence[Bond] | None) -> Finding:
-    """Every bond that this switch carries must be up on the one that stays. `own` None: nobody can say what it carries."""
+    """Every bond that this switch carries must be up on the one that stays. `own` None: nobody can say what it carries.
+
+    One that we have alone and the peer does not know is of a host that hangs on us alone: that is for `warnings`.
+    """
     carried = None if own is None else {b.name for b in own if b.up}
+    listed = {b.name for b in bonds}
     down = [b.name for b in bonds if not b.up and (carried is None or b.name in carried)]
-    if down:
-        return _finding("pair.bonds", Word.differs, f"all bonds up on {peer}", f"down: {', '.join(down)}")
+    lost = [b.name for b in own or () if b.up and b.dual and b.name not in listed]
+    if down or lost:
+        said = [f"{what}: {', '.join(names)}" for what, names in (("down", down), ("unknown to it", lost)) if names]
+        return _finding("pair.bonds", Word.differs, f"all bonds up on {peer}", "; ".join(said))
     return _finding("pair.bonds", Word.match, f"all bonds up on {peer}", f"{sum(b.up for b in bonds)} up")
 
 

@@ -11,11 +11,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from metalimmu.wire.messages import RunTimeConfig
+
+CONFIRM = 180.0  # seconds in which a machine must reach us after the change, before it goes back by itself
 
 
 class Push(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +40,7 @@ class Push(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
     fetched: float | None = None
     done: float | None = None
+    until: float = 0.0  # so long an open one is counted as a change under way
     options: dict[str, Any] = {}  # what guards were told: allow_protected, reason
 
     @property
@@ -45,6 +49,21 @@ class Push(msgspec.Struct, frozen=True, kw_only=True):
 
     def ended(self, state: str, now: float, why: str = "") -> Push:
         return msgspec.structs.replace(self, state=state, why=why, done=now)
+
+
+def patience(limits: Mapping[str, float]) -> float:
+    """Seconds until a machine that is well has reported what became of a push. `limits`: the host's."""
+    return limits.get("report_again", 0.0) * 1.25 + _fetched(limits)
+
+
+def _fetched(limits: Mapping[str, float]) -> float:
+    return limits.get("apply", 0.0) + CONFIRM
+
+
+def fetched(push: Push, now: float) -> dict[str, Any]:
+    """Fields of the push, now that the machine has it. One that was asked for long ago counts again."""
+    until = max(push.until, now + _fetched(push.spec.get("limits", {})))
+    return {"state": "fetched", "fetched": now, "why": "", "until": until}
 
 
 def applied(push: Push, now: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -12,16 +13,24 @@ _SHOWN = 5
 
 
 def wrong(
-    facts: SwitchFacts, image: ImageFacts, before: SwitchFacts | None, *, config: str | None, slot: str = ""
+    facts: SwitchFacts,
+    image: ImageFacts,
+    before: SwitchFacts | None,
+    *,
+    config: str | None,
+    kept: str = "",
+    slot: str = "",
 ) -> list[str]:
     """A line for each thing that is not as it must be. `before`: None where the old NOS could not be asked. `config`: what
-    it was served; None: nothing. `slot`: the one that must run.
+    it was served; None: nothing. `kept`: what it had before and must have still; empty: nothing. `slot`: the one that must run.
     """
     said = [*_nos(facts, image), *_onie(facts)]
     if slot and (facts.slots is None or facts.slots.current != slot):
         said.append(f"it runs {facts.slots.current if facts.slots else 'no slot that it names'}, not {slot}")
     if config is not None:
         said += differing(config, facts.config)
+    if kept.strip():
+        said += lost(kept, facts.config)
     if before is not None:
         said += _around(facts, before)
     return said
@@ -85,6 +94,41 @@ def differing(wanted: str, seen: str) -> list[str]:
         return ["its config cannot be read"]
     lost = _lost(want, have, "")
     return [f"its config differs in: {_few(lost)}"] if lost else []
+
+
+_SCHEMA = "VERSIONS"  # the table in which SONiC's db_migrator says to which schema it has brought the config
+
+
+def lost(before: str, now: str) -> list[str]:
+    """What an upgrade has taken from a config that stays where it is. One that brings it to another schema says so and may
+    write values anew; whole tables it must not lose.
+    """
+    if config_hash(before) == config_hash(now):
+        return []
+    if not now.strip():
+        return ["its config is gone, or cannot be read"]
+    try:
+        was, have = json.loads(before), json.loads(now)
+    except ValueError:
+        return ["its config is not the one from before"]
+    if not isinstance(was, dict) or not isinstance(have, dict):
+        return ["its config is not the one from before"]
+    if was.get(_SCHEMA) == have.get(_SCHEMA):
+        gone = _lost(was, have, "")
+    else:
+        gone = [str(t) for t, rows in was.items() if rows and t not in have]
+    return [f"its config is not the one from before in: {_few(gone)}"] if gone else []
+
+
+def config_hash(config: str) -> str:
+    """SHA-256 (hex) over the config in one form, whatever order its keys are printed in; empty: there is none."""
+    if not config.strip():
+        return ""
+    try:
+        text = json.dumps(json.loads(config), sort_keys=True, separators=(",", ":"))
+    except ValueError:
+        text = config.strip()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _lost(want: Any, have: Any, where: str) -> list[str]:

@@ -7,11 +7,12 @@ once, and keeps it only when it is proven; nothing is wiped, and the way back is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
 
+from metalimmu.desired.switch import METHODS
 from metalimmu.desired.types import HostSpec
 from metalimmu.errors import ImageError, ImageRevoked, UsageError
 from metalimmu.lifecycle import Proof, State
@@ -47,7 +48,7 @@ TITLES = {
 }
 _ONIE = ("look", "pair", "drain", "shift", "assign", "onie", "restart", "fetched", "back", "ztp", "settled", "unshift", "soak", "record", "health", "undrain")  # fmt: skip
 _BARE = ("look", "pair", "drain", "assign", "start", "fetched", "back", "ztp", "settled", "unshift", "soak", "record", "health", "undrain")  # fmt: skip
-_SLOT = ("look", "pair", "drain", "shift", "assign", "slot", "next", "restart", "back", "settled", "unshift", "soak", "keep", "record", "health", "undrain")  # fmt: skip
+_SLOT = ("look", "pair", "drain", "shift", "assign", "slot", "next", "restart", "back", "settled", "unshift", "soak", "health", "keep", "record", "undrain")  # fmt: skip
 _ESTIMATE = {
     "look": 5.0,
     "pair": 5.0,
@@ -77,7 +78,9 @@ class SeenSwitch(msgspec.Struct, frozen=True, kw_only=True):
 
     around: Around
     unreachable: str = ""  # why its own NOS does not answer
-    commands: dict[str, tuple[str, ...]] = {}  # acts by step, as this NOS is asked for them
+    commands: dict[str, tuple[str, ...]] = {}  # acts by step, as the NOS that runs then is asked for them
+    maybe: dict[str, tuple[str, ...]] = {}  # those that are sent only where they are needed
+    power: tuple[WriteRequest, ...] = ()  # what its BMC is asked, where it does not ask for its installer by itself
 
     @property
     def facts(self) -> SwitchFacts | None:
@@ -104,9 +107,9 @@ def check_nos(spec: HostSpec, image: ImageFacts) -> None:
 
 
 def misfits(spec: HostSpec, image: ImageFacts, facts: SwitchFacts) -> list[str]:
-    """Why the switch that answers is not the one of the document, or cannot take the image."""
-    switch, nos = spec.switch, image.nos
-    if switch is None or nos is None:
+    """Why the switch that answers is not the one of the document."""
+    switch = spec.switch
+    if switch is None or image.nos is None:
         return ["it is no switch"]
     said = []
     if spec.serial and not same_serial(facts.serial, spec.serial):
@@ -116,14 +119,22 @@ def misfits(spec: HostSpec, image: ImageFacts, facts: SwitchFacts) -> list[str]:
     for what, seen, wanted in (("base", facts.base_mac, switch.base_mac), ("management", facts.mgmt_mac, switch.mgmt_mac)):  # fmt: skip
         if seen != wanted:
             said.append(f"its {what} MAC is {seen or 'not said'}, not {wanted}")
-    if facts.memory and facts.memory < nos.min_ram:
-        said.append(f"it has {facts.memory >> 20} MiB of memory, {image.ref} needs {nos.min_ram >> 20}")
     return said
+
+
+def memory_short(image: ImageFacts, facts: SwitchFacts) -> str:
+    """Why its memory is not enough: the installer lies in it, unpacked too. Empty: it is."""
+    need = image.nos.min_ram if image.nos else 0
+    if facts.memory >= need:
+        return ""
+    if not facts.memory:
+        return f"it does not say how much memory it has ({facts.unknown.get('memory', 'no answer')}), {image.ref} needs {need >> 20} MiB"
+    return f"it has {facts.memory >> 20} MiB of memory, {image.ref} needs {need >> 20}"
 
 
 def choose(spec: HostSpec, image: ImageFacts, facts: SwitchFacts | None) -> tuple[str, str]:
     """(method, why). Raises UsageError where the role's own word cannot be done."""
-    wanted = spec.boot if spec.boot in ("onie", "two-slot") else "auto"
+    wanted = spec.boot if spec.boot in METHODS else "auto"
     nos = image.nos
     if facts is None:
         against = "its NOS does not answer"
@@ -131,16 +142,19 @@ def choose(spec: HostSpec, image: ImageFacts, facts: SwitchFacts | None) -> tupl
         against = f"it runs {facts.nos}, {image.ref} is {nos.nos if nos else 'no NOS'}"
     elif facts.slots is None:
         against = f"its NOS has no second slot ({facts.unknown.get('slots', 'no such command')})"
-    elif facts.space and facts.space < 2 * image.size:
+    elif not facts.space:
+        against = f"it does not say how much space is free ({facts.unknown.get('space', 'none')})"
+    elif facts.space < 2 * image.size:
         against = f"it has {facts.space >> 20} MiB free, two images need {2 * image.size >> 20}"
     else:
         against = ""
     if wanted == "two-slot" and against:
         raise UsageError(
-            f"{spec.name}: boot: two-slot cannot be done: {against}", hint="set boot: onie or auto in the role"
+            f"{spec.name}: boot: two-slot cannot be done: {against}",
+            hint="set boot: onie or auto in the role, or --method",
         )
     if wanted == "onie":
-        return "onie", "the role says so"
+        return "onie", "it is asked for"
     if against:
         return "onie", against
     return "two-slot", f"{facts.nos if facts else ''} has a second slot: nothing is wiped, and a reboot leads back"
@@ -204,6 +218,10 @@ def _findings(spec: HostSpec, image: ImageFacts, memory: Memory, seen: SeenSwitc
     else:
         facts = seen.facts
         found += [Finding(setting="identity", word=Word.differs, actual=m) for m in misfits(spec, image, facts)]
+        if short := memory_short(image, facts):
+            found.append(Finding(setting="memory", word=Word.differs if facts.memory else Word.unknown, actual=short))
+        if why := facts.unknown.get("config"):
+            found.append(Finding(setting="config", word=Word.unknown, expected="one that can be kept", reason=why))
         found.append(Finding(setting="nos", word=Word.match, expected="", actual=f"{facts.nos} {facts.version}"))
     return (*found, *pair.findings(seen.around))
 
@@ -215,6 +233,8 @@ def _warnings(spec: HostSpec, image: ImageFacts, seen: SeenSwitch, method: str, 
     if seen.facts is None:
         how = "start it into ONIE's install mode by hand" if spec.bmc.startswith("ssh://") else "its BMC starts it"
         said.append(f"its NOS does not answer: {how}, unless it asks by itself")
+        if image.nos:
+            said.append(f"nobody says how much memory it has: {image.ref} needs {image.nos.min_ram >> 20} MiB")
     if method == "onie":
         said.append("ONIE checks nothing of what it fetches: keep its network apart from others'")
         if not any(n in spec.templates for n in ("config_db.json", "ztp.json")):
@@ -264,11 +284,14 @@ def _steps(
             limit=limit.get(n, lim["bmc"]),
             seconds=round(estimate.get(n, 5.0), 1),
             boots=_BOOTS.get(n, 0),
-            requests=tuple(
-                WriteRequest(method="SSH", path=spec.name, body={"command": c}) for c in seen.commands.get(n, ())
-            ),
+            requests=_asked(spec.name, seen.commands.get(n, ())),
+            if_needed=seen.power if n == "start" else _asked(spec.name, seen.maybe.get(n, ())),
             calls=tuple(calls.get(n, ())),
         )
         for n in names
         if not left_out.get(n)
     )
+
+
+def _asked(host: str, commands: Sequence[str]) -> tuple[WriteRequest, ...]:
+    return tuple(WriteRequest(method="SSH", path=host, body={"command": c}) for c in commands)

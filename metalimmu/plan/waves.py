@@ -189,7 +189,7 @@ def _wave(rollout: Rollout, world: World, now: float) -> tuple[Act, ...]:
         if said[0].guard is Guard.max_hosts:  # the others of the wave would hear the same
             refused.append(Wait(said[0].text))
             break
-        passing = all(s.guard in BY_TIME or (s.guard in BY_OTHERS and world.standing.changing) for s in said)
+        passing = all(s.guard in BY_TIME or (s.guard in BY_OTHERS and world.standing.under_way) for s in said)
         text = said[0].text
         if passing:
             refused.append(Wait(text, max((s.until for s in said if s.until), default=None)))
@@ -238,7 +238,7 @@ def _failing(rollout: Rollout, failed: Sequence[Row], busy: Sequence[Row], world
         world = world.started(row.host, rollout.id)
     if found:
         return tuple(found)
-    if refused and not busy and not world.standing.changing and not until:
+    if refused and not busy and not world.standing.under_way and not until:
         return (Stop(f"{reason}; going back is refused: {refused[0]}"),)
     return (Wait(f"going back: {refused[0] if refused else _hosts(busy) or 'soon'}", max(until, default=None)),)
 

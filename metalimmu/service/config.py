@@ -18,7 +18,7 @@ from metalimmu.bmc import credentials
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.problems import Problem
 from metalimmu.desired.render import Secret, attempt, digest, named, render
-from metalimmu.desired.types import HostSpec
+from metalimmu.desired.types import HostSpec, Urls
 from metalimmu.errors import SecretError, TemplateError
 from metalimmu.plan.config import MARK_HEX, SALT_FILE
 from metalimmu.wire.messages import PROOF_FILE, ConfigFile, RunTimeConfig
@@ -75,13 +75,13 @@ class Secrets:
 
 
 class Renderer:
-    """Configs of a site's hosts. `addresses`: urls.machines, and where cloud-init phones home in the clear."""
+    """Configs of a site's hosts. What is compared and what is served must say the same addresses."""
 
-    def __init__(self, key: SiteKey, secrets: Secret, *, machines: str, open_url: str) -> None:
+    def __init__(self, key: SiteKey, secrets: Secret, urls: Urls) -> None:
         self._key = key
         self._secrets = secrets
-        self._machines = machines
-        self._open = open_url.rstrip("/")
+        self._machines = urls.machines
+        self._open = (urls.boot or urls.chunks or urls.bmc).rstrip("/")  # where cloud-init phones home in the clear
 
     def render(self, spec: HostSpec, deployment: str) -> Rendered:
         """Raises TemplateError; SecretError when a secret cannot be read."""

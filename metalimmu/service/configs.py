@@ -34,9 +34,8 @@ class Configs:
 
     @cached_property
     def _renderer(self) -> Renderer:
-        urls = self._site.docs.site.urls
-        key, read = self.key, Secrets(self._site.folder) if self._secrets else _unread
-        return Renderer(key, read, machines=urls.machines, open_url=urls.chunks or urls.bmc)
+        read = Secrets(self._site.folder) if self._secrets else _unread
+        return Renderer(self.key, read, self._site.docs.site.urls)
 
     @cached_property
     def key(self) -> SiteKey:

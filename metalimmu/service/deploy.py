@@ -33,7 +33,7 @@ from metalimmu.store.records import DeploymentRecord
 from metalimmu.wire.messages import Assignment, Boot, CheckIn, ConfigPackage, RootDisk, RunTimeConfig, SystemReport
 
 if TYPE_CHECKING:
-    from metalimmu.boot.ports import Deployment, MediaFile
+    from metalimmu.boot.ports import Deployment, MediaFile, Receiver
     from metalimmu.plan.push import Push
     from metalimmu.plan.types import Plan
     from metalimmu.service.site import OpenSite
@@ -88,6 +88,9 @@ class BootSide:
 
     def loader_url(self) -> str:
         return loader_url(self._site.docs.site)
+
+    def dhcp(self) -> str:
+        return self._site.docs.site.netboot.mode
 
     def is_media_of(self, deployment: str, image: str) -> bool:
         return self._service.is_media_of(deployment, image)
@@ -237,9 +240,7 @@ class BootSide:
 
     def renderer(self) -> Renderer:
         """Reads secrets anew."""
-        urls = self._urls
-        secrets = Secrets(self._site.folder)
-        return Renderer(self._key, secrets, machines=urls.machines, open_url=urls.boot or urls.chunks or urls.bmc)
+        return Renderer(self._key, Secrets(self._site.folder), self._urls)
 
     def with_proof(self, config: RunTimeConfig, deployment: str) -> RunTimeConfig:
         """With what the new system's units need to reach us."""
@@ -273,6 +274,11 @@ class BootSide:
         found = self._guards.refusals(act(PUSH, host, push.options if push else {}, costs=False))
         return "; ".join(r.text for r in found)
 
+    def booted(self, deployment: Deployment) -> None:
+        """Guards count on it again, see hosts.power."""
+        if self._site.store.host(deployment.host).proof_evidence.get("run") == deployment.id:
+            self._site.store.update_host(deployment.host, settles=None)
+
     def settled(self, deployment: Deployment) -> None:
         push, host = deployment.push, deployment.host
         if push is None or push.open:
@@ -286,7 +292,7 @@ class BootSide:
     def salvage(self, deployment: Deployment, name: str) -> salvages.Incoming:
         return salvages.Incoming(self._site, deployment, name)
 
-    def rack(self, deployment: Deployment) -> str:
+    def rack(self, deployment: Receiver) -> str:
         host = self._site.docs.hosts.get(deployment.host)
         return (host.location.rack if host and host.location else None) or ""
 

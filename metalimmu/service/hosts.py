@@ -127,10 +127,6 @@ def power_status(site: OpenSite, host: str, *, retry_login: bool = False) -> Pow
     return state
 
 
-SETTLE = 300.0
-"""Seconds after a power act in which guards do not count on a machine: POST and boot."""
-
-
 _ASKED = {
     "on": (PowerAction.on, PowerState.on),
     "off": (PowerAction.force_off, PowerState.off),
@@ -156,7 +152,8 @@ def power(
         action = PowerAction.graceful_shutdown
     if graceful and verb == "reset":
         action = PowerAction.graceful_restart
-    with leased(site, host, act(f"power {verb}", host, options)), site.connect(spec) as bmc:
+    asked = act(f"power {verb}", host, options)
+    with leased(site, host, asked) as ours, site.connect(spec, before_write=ours) as bmc:
         seen = bmc.identity()
         if spec.serial and seen.serial and not same_serial(spec.serial, seen.serial):
             raise IdentityMismatch(f"the BMC at {spec.bmc} is of machine {seen.serial}, {host} is {spec.serial}")
@@ -164,7 +161,8 @@ def power(
         if verb == "reset" and now is PowerState.off:
             raise UsageError(f"{host} is off: there is nothing to reset", hint=f"`metalimmu power on {host}`")
         if verb == "reset" or now is not wanted:
-            site.store.update_host(host, settles=time.time() + SETTLE)  # first: we may die right after the act
+            # Guards do not count on it until it has said that it booted, or could have. First: we may die after the act.
+            site.store.update_host(host, settles=time.time() + spec.limits["phone_home"])
             bmc.set_power(action)
             site.store.add_event(host, "power", f"{action} asked by {who()}", data={"reason": reason} if reason else {})
             now = _reached(bmc, wanted, action, spec.limits["power"])

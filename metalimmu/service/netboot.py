@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from metalimmu import log
 from metalimmu.boot import dhcp_probe, dnsmasq, dnsmasq_log, scripts, ztp
@@ -81,13 +83,7 @@ class NetbootSide:
         loaders = Loaders(self._url)
         start = scripts.start_by_tftp().encode()
         files: dict[str, Path | bytes] = {**loaders.need(self._settings.loader), "grub/grub.cfg": start}
-        text = dnsmasq.config(
-            self._settings,
-            url=self._url,
-            folder=folder,
-            leases=leases,
-            fragments=[ztp.fragment(scripts.place(self._url).partition(":")[0])],
-        )
+        text = self.config(folder, leases)
         child = Dnsmasq(text, folder=folder, leases=leases, files=files, said=self._hear, prefix=self._prefix)
         self._child = child
         if self._settings.loader == "shim":
@@ -98,6 +94,23 @@ class NetbootSide:
         child.start()
         self._thread = threading.Thread(target=self._look_for_ever, args=(child,), name="netboot", daemon=True)
         self._thread.start()
+
+    def config(self, folder: Path, leases: Path) -> str:
+        """Text for dnsmasq."""
+        switches_too = [ztp.fragment(self._syslog())]
+        return dnsmasq.config(self._settings, url=self._url, folder=folder, leases=leases, fragments=switches_too)
+
+    def _syslog(self) -> str:
+        """The address that ONIE is told to send its words to; empty: none, nobody listens or it has no IPv4 address."""
+        if self._site.docs.site.listen.syslog is None:
+            return ""
+        host = urlsplit(self._url).hostname or ""
+        found = ipv4(host)
+        if not found:
+            logger.warning(
+                "switches are told no syslog server: %s has no IPv4 address, and DHCP carries no other", host
+            )
+        return found
 
     def _alone(self) -> None:
         """Raises ListenError where another server gives addresses too; machines would take whichever answers first."""
@@ -138,8 +151,8 @@ class NetbootSide:
         if self._docs is not self._site.docs:
             docs = self._site.docs
             specs = resolve_all(docs, root=self._site.folder).values()
-            self._docs, self._hosts = docs, host_lines(s for s in specs if s.kind == "server")
-        child.update([*self._hosts, *hosts], options)
+            self._docs, self._hosts = docs, host_lines(specs)
+        child.update(dict.fromkeys([*self._hosts, *hosts]), options)
 
     def _hear(self, line: str) -> None:
         """In the thread that reads dnsmasq's log."""
@@ -158,7 +171,8 @@ class NetbootSide:
             return
         count = self._said[offer.deployment] = self._said.get(offer.deployment, 0) + 1
         if count <= _SAID:
-            self._site.store.add_event(offer.host, "netboot", heard.sentence(), run=offer.deployment)
+            data = {"heard": heard.kind}  # see workflows.silence
+            self._site.store.add_event(offer.host, "netboot", heard.sentence(), run=offer.deployment, data=data)
 
     def _asked(self, mac: str, heard: Heard) -> None:
         """The signed GRUB asks by TFTP: what it is given is all that is known of the machine."""
@@ -185,16 +199,27 @@ class NetbootSide:
 
 def host_lines(specs: Iterable[HostSpec]) -> list[str]:
     """For dnsmasq's `dhcp-hostsfile`: who is known, and a static IPv4 address as the documents have it. It is given to a machine
-    on whose network it lies; on another one dnsmasq takes one of the range.
+    on whose network it lies; on another one dnsmasq takes one of the range. A switch has the line of its runs at all times.
     """
-    lines = []
+    lines: list[str] = []
     for spec in specs:
+        if spec.switch is not None:
+            lines += ztp.dhcp_lines(spec.name, spec.switch.mgmt_mac, installer=None, ztp=None)[0]
+            continue
         macs = list(dict.fromkeys(m.lower() for m in (*spec.nics, *spec.network.nics)))
         if macs:
             address = (spec.network.address or "").partition("/")[0]
             fixed = [address] if "." in address and not spec.network.vlan else []
             lines.append(",".join([*macs, *fixed, f"set:host-{spec.name.replace('.', '-')}"]))
     return lines
+
+
+def ipv4(host: str) -> str:
+    """Its first IPv4 address; empty: it has none, or no DNS knows it."""
+    try:
+        return str(socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        return ""
 
 
 def run_folder(state: Path) -> Path:

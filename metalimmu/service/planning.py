@@ -11,9 +11,11 @@ from metalimmu import structs
 from metalimmu.desired.answers import with_answers
 from metalimmu.desired.hook_words import health_line, hook_line, secret_names, texts
 from metalimmu.desired.render import Filler, digest, render
+from metalimmu.desired.switch import METHODS as SWITCH_METHODS
 from metalimmu.errors import GuardRefused, NotFound, UsageError
 from metalimmu.lifecycle import Proof, State
 from metalimmu.plan import pair
+from metalimmu.plan.method import METHODS
 from metalimmu.plan.reimage import Memory, check_image, plan_reimage
 from metalimmu.plan.saved import HostPlan
 from metalimmu.plan.types import ImageFacts, Plan, Word
@@ -75,7 +77,7 @@ class Planner:
         site = self._site
         spec = spec or site.spec(host)
         if method:
-            spec = msgspec.structs.replace(spec, methods=() if method == "auto" else (method,))
+            spec = _by(spec, method)
         wanted = image or spec.image
         if wanted is None:
             raise UsageError(
@@ -160,6 +162,20 @@ class Planner:
         if misfit := seen.misfit(spec, self._site.docs.site.urls.bmc):
             raise NotFound(f"what is remembered of {spec.name} does not fit: {misfit}", hint=hint)
         return seen
+
+
+def _by(spec: HostSpec, method: str) -> HostSpec:
+    """By this method and no other. Raises UsageError where this kind of host has none of that name."""
+    switch = spec.kind == "switch"
+    words = ("auto", *(SWITCH_METHODS if switch else METHODS))
+    if method not in words:
+        raise UsageError(
+            f"--method {method} is not for {spec.name}, which is a {spec.kind}",
+            hint=f"for it there are {', '.join(words)}",
+        )
+    if switch:
+        return msgspec.structs.replace(spec, boot=method)
+    return msgspec.structs.replace(spec, methods=() if method == "auto" else (method,))
 
 
 def planned_calls(spec: HostSpec, image: str, previous: str) -> dict[str, tuple[str, ...]]:

@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from metalimmu import log
 from metalimmu.bmc.ask import Asking, drive
 from metalimmu.bmc.registry_places import of
 from metalimmu.bmc.walk import EVERYTHING, Want, walk
-from metalimmu.errors import BmcUnreachable, NotFound
+from metalimmu.errors import BmcError, BmcUnreachable, NotFound
 from metalimmu.observed.registry import Registry
 from metalimmu.observed.snapshot import Scalar, Snapshot
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
 from metalimmu.plan.capture import Captured
+from metalimmu.service.scans.registries import key_of
 
 if TYPE_CHECKING:
     from metalimmu.desired.types import HostSpec
     from metalimmu.service.site import OpenSite
+
+logger = log.get("profile")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +111,40 @@ def _read(want: Want, host: HostSpec) -> Asking[Machine]:
     snapshot = yield from walk(host, want)
     registry = yield from of(snapshot)
     return Machine(snapshot=snapshot, registry=registry)
+
+
+TRIES = 3
+"""So many machines of a kind are asked for the registry that they share before it is done without."""
+
+
+def fetch_registries(site: OpenSite, known: Collection[Captured]) -> bool:
+    """Into the store, one for all like machines: a scan fetches only those that a profile needs. False: nothing is new."""
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for one in known:
+        key = (one.manufacturer, one.model, one.bios_version)
+        if one.has_bios and one.registry is None and not _told(site.store.registry(*key)):
+            kinds.setdefault(key, []).append(one.host)
+    fetched = [_fetched(site, names[:TRIES]) for names in kinds.values()]
+    return any(fetched)
+
+
+def _told(kept: Registry | Unknown | None) -> bool:
+    """It is there, or known to be nowhere."""
+    return isinstance(kept, Registry) or (isinstance(kept, Unknown) and kept.reason is Reason.not_modelled)
+
+
+def _fetched(site: OpenSite, names: Collection[str]) -> bool:
+    for name in names:
+        try:
+            machine = live(site, [name], BIOS)[0]
+        except BmcError as exc:
+            logger.warning("the attribute registry was not read from %s: %s", name, exc.message)
+            continue
+        key = key_of(machine.snapshot)
+        if key is not None and _told(machine.registry):
+            site.store.keep_registry(key.vendor, key.model, key.bios, machine.registry)
+            return True
+    return False
 
 
 def stored(site: OpenSite, names: Collection[str]) -> dict[str, Captured]:

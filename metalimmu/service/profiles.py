@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from metalimmu import paths
+from metalimmu import paths, structs
 from metalimmu.desired import profile_files
 from metalimmu.desired.neutral import neutral
 from metalimmu.desired.profile_files import Read
@@ -23,10 +23,15 @@ from metalimmu.plan.lint_profile import field, lint_profile
 from metalimmu.plan.profile_diff import Difference, differences
 from metalimmu.plan.values import wanted_text
 from metalimmu.service import profile_machines
+from metalimmu.service.scans.outliers import few
+from metalimmu.store.scan_records import ScanCounts
 
 if TYPE_CHECKING:
     from metalimmu.service.profile_machines import Machine
     from metalimmu.service.site import OpenSite
+
+MOST_SCANS = 1000
+"""So far back the trend looks for scans of the whole site, among those of single hosts."""
 
 
 def read(name: str, site: Path | None) -> Read:
@@ -128,8 +133,15 @@ def lint_machine(got: Read, of: Machine) -> Report:
     )
 
 
-def captured(hosts: Sequence[str], recordings: Sequence[Path], site: Path | None, *, now: bool = False) -> str:
-    """A profile as text. Hosts by the last scan, or read now where asked for or where no scan has been."""
+class Written(msgspec.Struct, frozen=True):
+    """A captured profile. `unchecked`: machines without an attribute registry, whose read-only attributes may be in it."""
+
+    text: str
+    unchecked: list[str]
+
+
+def captured(hosts: Sequence[str], recordings: Sequence[Path], site: Path | None, *, now: bool = False) -> Written:
+    """Hosts by the last scan, or read now where asked for or where no scan has been. A registry that no scan has read is."""
     found = [profile_machines.from_recording(path).captured for path in recordings]
     if hosts:
         if site is None:
@@ -137,11 +149,14 @@ def captured(hosts: Sequence[str], recordings: Sequence[Path], site: Path | None
         found += _hosts(_open(site), list(dict.fromkeys(hosts)), now=now)
     if not found:
         raise UsageError("nothing to capture from", hint="name hosts, or --from RECORDING")
-    return capture(found, neutral=neutral(), noise=volatile().is_noise, now=time.time())
+    text = capture(found, neutral=neutral(), noise=volatile().is_noise, now=time.time())
+    return Written(text, [m.host for m in found if m.has_bios and m.registry is None])
 
 
 def _hosts(site: OpenSite, names: list[str], *, now: bool) -> list[Captured]:
     known = {} if now else profile_machines.stored(site, names)
+    if profile_machines.fetch_registries(site, known.values()):
+        known = profile_machines.stored(site, names)
     missing = [name for name in names if name not in known]
     fresh = {m.name: m.captured for m in profile_machines.live(site, missing)} if missing else {}
     return [known.get(name) or fresh[name] for name in names]
@@ -185,23 +200,39 @@ def _noise(noise: Any, manufacturer: str, setting: str) -> bool:
     return bool(noise(setting, manufacturer))
 
 
-def trend(site: OpenSite, limit: int = 10) -> list[dict[str, Any]]:
-    """Of the last scans, the newest first: hosts that were read, and settings compared for each of them on average."""
+def trend(site: OpenSite, selector: str | None = None, limit: int = 10) -> list[dict[str, Any]]:
+    """Of the last scans of the whole site, or of exactly this selector, the newest first: how many of the settings that
+    somebody could decide the profiles decided then, over all hosts that were read. Times are seconds since 1970.
+    """
     found = []
-    for scan in site.store.scans(limit):
-        counts = scan.counts
-        read_ = sum(n for state, n in counts.get("states", {}).items() if state != "unknown")
-        compared = sum(counts.get("words", {}).values())
+    for scan in site.store.scans(MOST_SCANS):
+        if scan.unfinished or scan.scope.get("hosts") or scan.scope.get("selector") != selector:
+            continue
+        counts = structs.convert(scan.counts, ScanCounts)
         found.append(
             {
-                "scan": scan.id,
                 "at": scan.created,
+                "scan": scan.id,
                 "hosts": scan.hosts,
-                "read": read_,
-                "settings_per_host": round(compared / read_, 1) if read_ else 0.0,
+                "read": sum(n for state, n in counts.states.items() if state != "unknown"),
+                "covered": counts.covered,
+                "settings": counts.settings,
+                "percent": round(100 * counts.covered / counts.settings, 1) if counts.settings else None,
             }
         )
-    return found
+    return found[:limit]
+
+
+def uncovered(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of `coverage_rows`: each setting that no profile decides, and where; what most hosts have comes first."""
+    hosts: dict[str, list[str]] = {}
+    for row in found:
+        for setting in row["not_covered"]:
+            hosts.setdefault(setting, []).append(row["host"])
+    return [
+        {"setting": setting, "hosts": len(names), "which": few(names), "all": names}
+        for setting, names in sorted(hosts.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
 
 
 def _open(site: Path) -> OpenSite:

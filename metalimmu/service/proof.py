@@ -67,7 +67,9 @@ def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None =
     evidence = {**record.proof_evidence, "again": evidence}
     well = not spec.health or (record.quarantine is None and record.state is State.active)
     ended = {"quarantine": None, "error": None} if well else {}
-    site.store.update_host(host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), **ended)
+    site.store.update_host(
+        host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), settles=None, **ended
+    )
     site.store.add_event(host, "proven", f"{host} proved again that it runs {record.image}", data=evidence)
     return f"proven at {record.image}" + ("" if well else f"; {_healthy(site, spec)}")
 

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from metalimmu.desired.units import share
 from metalimmu.errors import MetalimmuError, NotFound, UsageError
 from metalimmu.plan.config import FileChange
-from metalimmu.plan.push import Push
+from metalimmu.plan.guards import BY_OTHERS, Refusal
+from metalimmu.plan.push import Push, patience
 from metalimmu.plan.push import serial as next_serial
 from metalimmu.plan.types import Finding, Word
 from metalimmu.service.configs import Configs
 from metalimmu.service.guarding import PUSH, Guards, act
+from metalimmu.service.rollouts import waves_of
 from metalimmu.service.runs import leased, who
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from metalimmu.store.records import DeploymentRecord
 
 LOOK = 0.5  # seconds
-CONFIRM = 180.0  # seconds in which a machine must reach us after the change, before it goes back by itself
 
 
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +123,7 @@ def push(site: OpenSite, host: str, *, options: Mapping[str, Any] | None = None)
                 by=who(),
                 reason=str(given.get("reason") or ""),
                 at=now,
+                until=now + patience(spec.limits),
                 options=given,
             )
             return {"push": made}
@@ -171,36 +173,36 @@ def roll(
     batch: str | int | None = None,
     listening: Callable[[], object],
 ) -> Iterator[Ended]:
-    """Push to these hosts and wait for each. `listening` is called while waiting: the boot service must be there.
+    """Push to these hosts, in waves as those of a rollout, and wait for each. `listening` is called while waiting: the
+    boot service must be there.
 
-    Ends after the batch in which `guards.max_failures` were reached: the hosts after it are untouched.
+    Begins none after `guards.max_failures`: the hosts that are left are untouched.
     """
-    guards = site.docs.site.guards
-    size = max(1, share(batch or guards.batch or max(1, guards.max_hosts), len(hosts)))
-    left, wave, failures = iter(hosts), 1, 0
-    while names := list(islice(left, wave)):
-        for ended in _together(site, names, options or {}, listening):
+    failures = 0
+
+    def going_on() -> bool:
+        return failures < site.docs.site.guards.max_failures
+
+    for _, wave in groupby(waves_of(site, hosts, batch=batch), key=itemgetter(1)):
+        for ended in _together(site, [host for host, _ in wave], options or {}, listening, going_on):
             failures += not ended.good
             yield ended
-        if failures >= guards.max_failures:
-            return
-        wave = size
 
 
 def _together(
-    site: OpenSite, hosts: Sequence[str], options: Mapping[str, Any], listening: Callable[[], object]
+    site: OpenSite,
+    hosts: Sequence[str],
+    options: Mapping[str, Any],
+    listening: Callable[[], object],
+    going_on: Callable[[], bool],
 ) -> Iterator[Ended]:
-    """Hosts whose push could not be recorded have failed: a guard may have closed since the question."""
+    """As many at once as guards let change: the next one begins when another has ended. Hosts whose push could not be
+    recorded have failed: a guard may have closed since the question.
+    """
+    guards, left = Guards(site), list(hosts)
     pending: dict[str, tuple[str, int, float]] = {}
-    for host in hosts:
-        try:
-            made = push(site, host, options=options)
-        except MetalimmuError as exc:
-            yield Ended(host=host, state="failed", why=exc.message)
-            continue
-        d = Configs(site).deployment(host)
-        pending[host] = (d.id if d else "", made.serial, time.monotonic() + patience(site.spec(host)))
-    while pending:
+    while pending or (left and going_on()):
+        world = guards.world()  # before it is seen what has ended: none begins beside one whose end is not known here
         listening()
         for host, (deployment, serial, deadline) in list(pending.items()):
             now = site.store.deployment(deployment).push
@@ -208,7 +210,7 @@ def _together(
                 yield Ended(host=host, state="withdrawn", why="a newer push has taken its place")
             elif not now.open or time.monotonic() > deadline:
                 late = (
-                    f"within {patience(site.spec(host)):.0f} s it has not reported; the push stays open"
+                    f"within {patience(site.spec(host).limits):.0f} s it has not reported; the push stays open"
                     if now.open
                     else ""
                 )
@@ -216,10 +218,24 @@ def _together(
             else:
                 continue
             del pending[host]
+        for host in list(left):
+            if not going_on():
+                break
+            if pending and _must_wait(guards.refusals(act(PUSH, host, options, costs=False), world)):
+                continue
+            left.remove(host)
+            try:
+                made = push(site, host, options=options)
+            except MetalimmuError as exc:
+                yield Ended(host=host, state="failed", why=exc.message)
+                continue
+            d = Configs(site).deployment(host)
+            pending[host] = (d.id if d else "", made.serial, time.monotonic() + patience(site.spec(host).limits))
+            world = world.started(host, made.digest)
         if pending:
             time.sleep(LOOK)
 
 
-def patience(spec: HostSpec) -> float:
-    """Seconds until a machine that is well has reported what became of a push."""
-    return spec.limits["report_again"] * 1.25 + spec.limits["apply"] + CONFIRM
+def _must_wait(said: Sequence[Refusal]) -> bool:
+    """Is it refused because of hosts that change now, and for nothing else?"""
+    return bool(said) and all(r.guard in BY_OTHERS for r in said)

@@ -164,6 +164,7 @@ class Driver:
         self._store.rollouts.set_hosts(record.id, changes)
         for host, fields in changes.items():
             if "state" in fields:
+                self._watched.pop((record.id, host), None)
                 logger.info("%s: %s %s %s", record.id, host, fields["state"], fields.get("reason", ""))
         return self._store.rollouts.scene(record.id)
 
@@ -260,6 +261,8 @@ class Driver:
 
     def _end(self, record: RolloutRecord, rows: Sequence[RolloutHost], state: RolloutState, reason: str) -> None:
         final = state in waves.ENDED
+        for key in [k for k in self._watched if k[0] == record.id]:
+            del self._watched[key]
         changes: dict[str, dict[str, Any]] = {
             r.host: {"state": RowState.done, "reason": "its soak was cut short"}
             for r in rows

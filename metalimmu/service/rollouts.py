@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from metalimmu.desired import times
 from metalimmu.desired.units import seconds, share
 from metalimmu.errors import GuardRefused, MetalimmuError, UsageError
 from metalimmu.plan import waves
-from metalimmu.plan.guards import Guard, Refusal, to_spare
+from metalimmu.plan.guards import Guard, Refusal, stamp, to_spare
 from metalimmu.plan.waves import HALTED, Member, RolloutState, RowState
 from metalimmu.service.brownfield.many import Logins, each, one_by_one
 from metalimmu.service.guarding import Guards, act, refused
@@ -117,13 +118,17 @@ def propose(
 
 def in_waves(site: OpenSite, proposals: Sequence[Proposal], *, batch: str | int | None = None) -> list[Proposal]:
     """Those that go, in their order and with their wave; then the others."""
-    rules = Guards(site).rules()
     going = {p.host: p for p in proposals if p.goes}
-    members = [Member(host=p.host, pool=p.pool, domains=rules.hosts[p.host].domains) for p in going.values()]
-    counts = Counter(m.pool for m in members)
-    sizes = {pool: _batch(site, pool, batch, count) for pool, count in counts.items()}
-    ordered = [replace(going[host], wave=wave) for host, wave in waves.waves(members, sizes)]
+    ordered = [replace(going[host], wave=wave) for host, wave in waves_of(site, list(going), batch=batch)]
     return [*ordered, *(p for p in proposals if not p.goes)]
+
+
+def waves_of(site: OpenSite, hosts: Sequence[str], *, batch: str | int | None = None) -> list[tuple[str, int]]:
+    """(host, wave), in their order."""
+    rules = Guards(site).rules().hosts
+    members = [Member(host=h, pool=rules[h].pool or "", domains=rules[h].domains) for h in hosts]
+    counts = Counter(m.pool for m in members)
+    return waves.waves(members, {pool: _batch(site, pool, batch, count) for pool, count in counts.items()})
 
 
 def _batch(site: OpenSite, pool: str, given: str | int | None, here: int) -> int:
@@ -136,7 +141,9 @@ def _batch(site: OpenSite, pool: str, given: str | int | None, here: int) -> int
 
 
 def held_back(site: OpenSite, proposals: Sequence[Proposal]) -> list[str]:
-    """A sentence for each pool that lets fewer hosts go at once than its waves have: a wave then takes longer."""
+    """A sentence for each pool whose windows are closed, and for each that lets fewer hosts go at once than its waves
+    have: it then takes longer.
+    """
     guards = Guards(site)
     world = guards.world().idle()
     sizes = Counter((p.pool, p.wave) for p in proposals if p.goes and p.host in world.standing.active)
@@ -146,6 +153,10 @@ def held_back(site: OpenSite, proposals: Sequence[Proposal]) -> list[str]:
         spare = to_spare(pool, world)
         if spare is not None and spare < most:
             found.append(f"pool {name} has {spare} of {len(pool.hosts)} to spare: its waves go {spare} at a time")
+    for name in sorted({p.pool for p in proposals if p.goes and p.pool}):
+        opens = times.opens(world.rules.pools[name].windows, time.time())
+        if opens is not None:
+            found.append(f"pool {name} is outside of its maintenance windows: nothing begins before {stamp(opens)}")
     return found
 
 
@@ -230,7 +241,7 @@ def pause(site: OpenSite, rollout: str, reason: str = "") -> RolloutRecord:
 def resume(site: OpenSite, rollout: str) -> RolloutRecord:
     """Go on where it was paused, interrupted or stopped; failures that stopped it are left behind.
 
-    Raises UsageError; GuardRefused while every host that is left is frozen.
+    Raises UsageError; GuardRefused while every host that is left is frozen, or one whose run was interrupted.
     """
     store = site.store.rollouts
     record = store.get(rollout)
@@ -239,28 +250,32 @@ def resume(site: OpenSite, rollout: str) -> RolloutRecord:
         raise UsageError(f"rollout {rollout} has ended ({record.state})", hint="start a new one")
     if record.state is RolloutState.cancelling:
         raise UsageError(f"rollout {rollout} is being cancelled", hint=f"`metalimmu run watch {rollout}`")
-    _refuse_frozen(site, record, rows)
+    interrupted = list(_interrupted(site, rows))
+    _refuse_frozen(site, record, rows, interrupted)
     stopped = record.state is RolloutState.stopped
     forgiven = {r.host: {"forgiven": True} for r in rows if stopped and r.state in waves.WENT_WRONG}
-    for run in _interrupted(site, rows):
+    for run in interrupted:
         site.store.set_run(run.id, status=RunStatus.queued)
     states = (RolloutState.paused, RolloutState.stopped, RolloutState.running)
     return store.set(rollout, expect=states, hosts=forgiven, state=RolloutState.running, reason=f"resumed by {who()}")
 
 
-def _refuse_frozen(site: OpenSite, record: RolloutRecord, rows: Sequence[RolloutHost]) -> None:
-    left = [r.host for r in rows if r.state in waves.OPEN]
+def _refuse_frozen(
+    site: OpenSite, record: RolloutRecord, rows: Sequence[RolloutHost], interrupted: Sequence[RunRecord]
+) -> None:
     guards = Guards(site)
     world = guards.world()
-    said = []
-    for host in left:
-        found = guards.refusals(act(record.verb, host, record.options), world)
-        frozen = tuple(r for r in found if r.guard is Guard.freeze)
-        if not frozen:
-            return
-        said.append(frozen)
-    if said:
-        raise refused(said[0])
+
+    def frozen(verb: str, host: str, options: Mapping[str, Any]) -> tuple[Refusal, ...]:
+        found = guards.refusals(act(verb, host, options), world)
+        return tuple(r for r in found if r.guard is Guard.freeze)
+
+    for run in interrupted:  # as `runs.resume` does
+        if said := frozen(run.verb, run.host, run.options):
+            raise refused(said)
+    left = [frozen(record.verb, r.host, record.options) for r in rows if r.state in waves.OPEN]
+    if left and all(left):
+        raise refused(left[0])
 
 
 def cancel(site: OpenSite, rollout: str) -> RolloutRecord:

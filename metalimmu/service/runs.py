@@ -6,19 +6,20 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from metalimmu import log
 from metalimmu.desired.edit import pin
 from metalimmu.engine.lock import WorkerLock
-from metalimmu.errors import LeaseHeld, NotFound, UsageError
+from metalimmu.errors import LeaseHeld, LeaseLost, NotFound, StoreError, UsageError
 from metalimmu.lifecycle import Proof
 from metalimmu.plan.guards import Guard
 from metalimmu.service.guarding import Guards, act, refused
+from metalimmu.store import leases
 from metalimmu.store.ids import run_id
-from metalimmu.store.leases import UNUSED
 from metalimmu.store.records import FINAL, ErrorText, Quarantine, RunRecord, RunStatus
 
 if TYPE_CHECKING:
@@ -85,18 +86,36 @@ def pin_image(site: OpenSite, plan: Plan) -> None:
 
 
 @contextmanager
-def leased(site: OpenSite, host: str, asked: Act) -> Iterator[None]:
-    """Hold the host for a short act that is no run. Raises GuardRefused, LeaseHeld."""
+def leased(site: OpenSite, host: str, asked: Act) -> Iterator[Callable[[], None]]:
+    """Hold the host for an act that is no run, for as long as this process lives; gives what raises LeaseLost when it is
+    held no more. Raises GuardRefused, LeaseHeld.
+    """
     name = f"{asked.verb} {run_id()}"
     try:
-        site.store.acquire_lease(host, name, who(), guard=Guards(site).inside(asked))
+        fence = site.store.acquire_lease(host, name, who(), guard=Guards(site).inside(asked))
     except LeaseHeld:
         refuse_held(site, host)
         raise
+    over = Event()
+    renewing = Thread(target=_renew, args=(site, host, fence, over), name="metalimmu-lease", daemon=True)
+    renewing.start()
     try:
-        yield
+        yield lambda: site.store.check_fence(host, fence)
     finally:
-        site.store.release_lease(host, name)
+        over.set()
+        renewing.join()
+        site.store.release_lease(host, name, fence=fence)
+
+
+def _renew(site: OpenSite, host: str, fence: int, over: Event) -> None:
+    """A BMC may take minutes for one answer: the act cannot do it between its steps."""
+    while not over.wait(leases.UNUSED / 6):
+        try:
+            site.store.renew_lease(host, fence)
+        except LeaseLost:
+            return
+        except StoreError as exc:
+            logger.warning("the lease of %s was not renewed: %s", host, exc)
 
 
 def refuse_held(site: OpenSite, host: str) -> None:
@@ -128,7 +147,7 @@ def _dead(site: OpenSite, run: str, since: float) -> bool:
     try:
         return site.store.run(run).status in FINAL
     except NotFound:
-        return time.time() - since > UNUSED
+        return time.time() - since > leases.UNUSED
 
 
 def cancel(site: OpenSite, run: str) -> RunRecord:

@@ -6,8 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from metalimmu.desired.render import digest, render
-from metalimmu.errors import BmcLoginRefused, BmcUnreachable, HostKeyChanged
-from metalimmu.nos.driver import commands
+from metalimmu.errors import BmcError, BmcLoginRefused, BmcUnreachable, HostKeyChanged
+from metalimmu.nos.adapter import adapters
+from metalimmu.nos.driver import commands, maybe
+from metalimmu.observed.types import PowerAction, PowerState
 from metalimmu.plan.saved import HostPlan
 from metalimmu.plan.switch import SeenSwitch, check_nos, plan_switch
 from metalimmu.service.config import controller
@@ -16,6 +18,7 @@ from metalimmu.service.switches import FACTS, around, connect
 if TYPE_CHECKING:
     from metalimmu.desired.types import HostSpec
     from metalimmu.observed.switch import SwitchFacts
+    from metalimmu.observed.types import WriteRequest
     from metalimmu.plan.reimage import Memory
     from metalimmu.plan.types import ImageFacts
     from metalimmu.service.site import OpenSite
@@ -26,7 +29,7 @@ def plan(site: OpenSite, spec: HostSpec, image: ImageFacts, memory: Memory, *, v
     from metalimmu.service.planning import planned_calls
 
     check_nos(spec, image)
-    seen = look(site, spec)
+    seen = look(site, spec, image)
     made = plan_switch(
         spec,
         image,
@@ -49,7 +52,7 @@ def plan(site: OpenSite, spec: HostSpec, image: ImageFacts, memory: Memory, *, v
     )
 
 
-def look(site: OpenSite, spec: HostSpec) -> SeenSwitch:
+def look(site: OpenSite, spec: HostSpec, image: ImageFacts) -> SeenSwitch:
     """Ask switch and peer now, and remember the answer."""
     facts: SwitchFacts | None = None
     why = ""
@@ -63,4 +66,23 @@ def look(site: OpenSite, spec: HostSpec) -> SeenSwitch:
             raise
         why = exc.message  # nothing of ours is there: ONIE answers too, with a new key at each boot
     found = around(site, spec, facts)
-    return SeenSwitch(around=found, unreachable=why, commands=commands(facts.nos) if facts else {})
+    new = image.nos.nos if image.nos else ""
+    return SeenSwitch(
+        around=found,
+        unreachable=why,
+        commands=commands(facts.nos) if facts else {},
+        maybe=maybe(new) if new in adapters() else {},
+        power=() if facts else _power(site, spec),
+    )
+
+
+def _power(site: OpenSite, spec: HostSpec) -> tuple[WriteRequest, ...]:
+    """What the step `start` may ask of the BMC; nothing where there is none, or it does not answer now."""
+    if spec.bmc.startswith("ssh://"):
+        return ()
+    try:
+        with site.connect(spec, mode="read-only") as bmc:
+            action = PowerAction.on if bmc.power_state() is PowerState.off else PowerAction.force_restart
+            return tuple(bmc.rehearse(lambda: bmc.set_power(action)))
+    except BmcError:
+        return ()

@@ -9,7 +9,7 @@ from metalimmu.errors import MetalimmuError, StepFailed
 from metalimmu.lifecycle import Proof, State
 from metalimmu.plan import pair
 from metalimmu.plan.identity import same_serial
-from metalimmu.plan.settled import wrong
+from metalimmu.plan.settled import config_hash, wrong
 from metalimmu.plan.types import Word
 from metalimmu.service.planning import image_facts
 from metalimmu.service.runs import who
@@ -51,6 +51,11 @@ def _differs(site: OpenSite, spec: HostSpec, facts: SwitchFacts, image: str, evi
     known = {str(n) for n in evidence.get("neighbours", ())}
     if gone := sorted(known - {str(n) for n in facts.neighbours}):
         said.append(f"neighbours that are missing: {', '.join(gone)}")
+    proven = evidence.get("config_hash")
+    if proven and config_hash(facts.config) != proven:
+        said.append(
+            f"its config is not the one that was proven: {facts.unknown.get('config') or 'it was changed since'}"
+        )
     return said
 
 
@@ -63,7 +68,7 @@ def show(site: OpenSite, host: str) -> dict[str, Any]:
     return {
         "name": host,
         **facts.brief(),
-        "config": f"{len(facts.config)} bytes" if facts.config else "none that can be read",
+        "config": f"{len(facts.config)} bytes" if facts.config.strip() else facts.unknown.get("config", "none"),
         "may_go": all(f.word is Word.match for f in found),
         "pair_findings": [f"{f.setting} {f.word}: {f.actual or f.reason}" for f in found],
     }

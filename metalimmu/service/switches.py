@@ -21,6 +21,8 @@ from metalimmu.service.site import private_folder
 from metalimmu.store.switch_records import SwitchRecord
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from metalimmu.boot.http import BootService
     from metalimmu.boot.switch_ports import SwitchDeployment, SwitchDeployments
     from metalimmu.boot.tokens import SiteKey
@@ -35,6 +37,8 @@ logger = log.get("switches")
 KEYS = "ssh-host-key"  # kinds of observations
 SLOTS = "switch-slots"
 FACTS = "switch"
+
+IDENTITY = ("serial", "base_mac", "eeprom")  # facts that say which switch it is, each NOS has some of them
 
 
 def connect(
@@ -138,6 +142,7 @@ def around(site: OpenSite, spec: HostSpec, facts: SwitchFacts | None, *, run: st
     switch = spec.switch
     peer = switch.peer if switch else None
     seen: SwitchFacts | None = None
+    other: HostSpec | None = None
     why = busy = quarantine = ""
     if peer is not None:
         lease = site.store.lease(peer)
@@ -146,7 +151,8 @@ def around(site: OpenSite, spec: HostSpec, facts: SwitchFacts | None, *, run: st
         record = site.store.host(peer)
         quarantine = record.quarantine.reason if record.quarantine and record.image else ""
         try:
-            seen = connect(site, site.spec(peer), mode="read-only").facts("pair", "traffic")
+            other = site.spec(peer)
+            seen = connect(site, other, mode="read-only").facts("pair", "traffic", *IDENTITY)
         except MetalimmuError as exc:
             why = exc.message
     return Around(
@@ -154,6 +160,8 @@ def around(site: OpenSite, spec: HostSpec, facts: SwitchFacts | None, *, run: st
         peer=peer,
         facts=facts,
         peer_facts=seen,
+        peer_serial=other.serial if other else None,
+        peer_base_mac=other.switch.base_mac if other and other.switch else "",
         peer_why=why,
         peer_busy=busy,
         peer_quarantine=quarantine,
@@ -274,10 +282,16 @@ class SwitchSide:
         return around(self._site, spec, facts, run=run)
 
     def backup(self, host: str, run: str, config: str) -> str:
-        folder = private_folder(private_folder(self._site.state / "switches") / host)
-        path = folder / f"{run}.config"
+        path = self._backup(host, run)
         write_once(path, config.encode())
         return str(path)
+
+    def kept(self, host: str, run: str) -> str:
+        path = self._backup(host, run)
+        return path.read_bytes().decode() if path.exists() else ""
+
+    def _backup(self, host: str, run: str) -> Path:
+        return private_folder(private_folder(self._site.state / "switches") / host) / f"{run}.config"
 
     def config(self, run: str) -> str | None:
         return self._served(run).get(ztp.CONFIG)

@@ -16,7 +16,7 @@ from metalimmu.store.records import FINAL, LeaseRecord
 from metalimmu.store.rows import Rows
 
 LEASES = Rows(LeaseRecord, "leases", ("host",))
-UNUSED = 30.0  # seconds after which a lease that has no run was left by a crash
+UNUSED = 30.0  # seconds after which a lease that has no run, and was not renewed, was left by a crash
 
 
 def acquire(conn: sqlite3.Connection, host: str, run: str, holder: str, now: float) -> int:
@@ -40,6 +40,11 @@ def check(conn: sqlite3.Connection, host: str, fence: int) -> None:
     lease = LEASES.get(conn, host)
     if lease is None or lease.run is None or lease.fence != fence:
         raise lost(host, lease, f"fence {fence} of {host} is no longer valid")
+
+
+def renew(conn: sqlite3.Connection, host: str, fence: int, now: float) -> None:
+    check(conn, host, fence)
+    LEASES.update(conn, (host,), {"since": now})
 
 
 def release(conn: sqlite3.Connection, host: str, run: str, fence: int | None) -> None:

@@ -445,3 +445,11 @@ def m090_switches(db: Any) -> None:
     db["switch_deployments"].create(columns, pk="id")
     db["switch_deployments"].create_index(["secret_hash"], unique=True)
     db["switch_deployments"].create_index(["host", "created"])
+
+
+@migrations()
+def m094_open_pushes(db: Any) -> None:
+    """Guards count them in the transaction of a lease; the words are those of rollouts._PUSHED."""
+    db.execute(
+        "CREATE INDEX deployments_pushed ON deployments (host) WHERE json_extract(push, '$.state') IN ('waiting', 'fetched')"
+    )

@@ -208,7 +208,7 @@ class Store(ScanStore, FactStore, NetbootStore, SalvageStore, Protocol):
         """The fence: greater than every earlier one of this host, for ever. Raises LeaseHeld, which names run, holder
         and since. The same run and holder get the fence they have; the same run with another holder takes over.
         `guard` sees the store as it is in this transaction, before the lease; with one, a lease that a crash has left
-        is taken over.
+        is taken over. Without a run it must be renewed (`renew_lease`).
         """
         ...
 
@@ -218,6 +218,12 @@ class Store(ScanStore, FactStore, NetbootStore, SalvageStore, Protocol):
 
     def check_fence(self, host: str, fence: int) -> None:
         """Raises LeaseLost unless `fence` is the newest and held."""
+        ...
+
+    def renew_lease(self, host: str, fence: int) -> None:
+        """It is still used: a lease that has no run counts as left by a crash after `leases.UNUSED` seconds. Raises
+        LeaseLost.
+        """
         ...
 
     def release_lease(self, host: str, run: str, *, fence: int | None = None) -> None:

@@ -61,7 +61,7 @@ class HostRecord(Record, frozen=True, kw_only=True):
     error: ErrorText | None = None
     quarantine: Quarantine | None = None
     maintenance: str | None = None  # the reason, while it lasts
-    settles: float | None = None  # just restarted: until then it is not counted as active
+    settles: float | None = None  # restarted: not counted as active until then, or until its system has reported
     efi_entries: tuple[str, ...] = ()  # descriptions of the boot entries that we made
     updated: float = 0.0
 

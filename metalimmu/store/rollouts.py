@@ -13,6 +13,7 @@ from metalimmu.errors import GuardRefused, NotFound, UsageError
 from metalimmu.plan.guards import Freeze, Standing
 from metalimmu.plan.outcomes import Ending
 from metalimmu.plan.waves import BUSY, ENDED, OPEN, WENT_WRONG, RolloutState, RowState
+from metalimmu.store import leases
 from metalimmu.store.database import Database
 from metalimmu.store.records import FINAL, ErrorText, Quarantine
 from metalimmu.store.rollout_records import FreezeRecord, Place, RolloutHost, RolloutRecord, Scene
@@ -27,7 +28,6 @@ def _of(words: Iterable[str]) -> str:
     return ", ".join(f"'{w}'" for w in sorted(words))
 
 
-_LEFT = 600.0  # seconds after which the lease of a short act, whose process must have died, counts no more
 _ENDED = _of(FINAL)
 
 # Hosts that serve: see plan.guards. One text: a row each would cost ten times as much, in the transaction of a lease.
@@ -36,6 +36,10 @@ _ACTIVE = """SELECT group_concat(name, ' ') FROM hosts WHERE state = 'active' AN
              AND (health IS NULL OR json_extract(health, '$.word') <> 'unhealthy')"""
 _CHANGING = f"""SELECT l.host, l.run FROM leases l LEFT JOIN runs r ON r.id = l.run WHERE l.run IS NOT NULL
                 AND (r.status NOT IN ({_ENDED}) OR (r.id IS NULL AND l.since > ?))"""  # noqa: S608  # our own words
+
+# Of a machine that does not end its push nobody knows more: it is counted for as long as one that is well may take.
+_PUSHED = """SELECT host, 'config push ' || substr(json_extract(push, '$.digest'), 1, 12) FROM deployments
+             WHERE json_extract(push, '$.state') IN ('waiting', 'fetched') AND json_extract(push, '$.until') > ?"""
 
 # Of a rollout, what decides about its next act: not its long past, and not its long future.
 _NEAR = f"""((state IN ({_of(BUSY | WENT_WRONG)}) AND NOT forgiven) OR state = 'soaking'
@@ -59,7 +63,8 @@ def standing(conn: sqlite3.Connection, now: float) -> Standing:
     halted = conn.execute("SELECT id, state FROM rollouts WHERE state IN ('paused', 'cancelling', 'stopped')")
     return Standing(
         active=frozenset((conn.execute(_ACTIVE, (now,)).fetchone()[0] or "").split()),
-        changing=dict(conn.execute(_CHANGING, (now - _LEFT,)).fetchall()),
+        changing=dict(conn.execute(_CHANGING, (now - leases.UNUSED,)).fetchall()),
+        pushed=dict(conn.execute(_PUSHED, (now,)).fetchall()),
         freezes=tuple(freeze(f) for f in freezes),
         halted=dict(halted.fetchall()),
     )
@@ -96,6 +101,9 @@ def set_host(conn: sqlite3.Connection, rollout: str, host: str, fields: Mapping[
 
 def take_place(conn: sqlite3.Connection, place: Place, host: str, now: float) -> None:
     """Raises GuardRefused."""
+    rollout = ROLLOUTS.get(conn, place.rollout)
+    if rollout is None or rollout.state is not RolloutState.running:  # a person was quicker than the planning
+        raise GuardRefused(f"rollout {place.rollout} is {rollout.state if rollout else 'gone'} by now")
     row = HOSTS.get(conn, place.rollout, host)
     if row is None or row.state is not place.was:
         raise GuardRefused(f"{host} is {row.state if row else 'not'} in rollout {place.rollout} by now")

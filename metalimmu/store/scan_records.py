@@ -62,6 +62,8 @@ class Scanned(msgspec.Struct, frozen=True, kw_only=True):
     about: About = About()
     requests: int = 0
     seconds: float = 0.0
+    settings: int = 0  # that somebody could decide: see plan.coverage
+    covered: int = 0  # of these, by the profile
 
     @property
     def read(self) -> bool:
@@ -160,3 +162,5 @@ class ScanCounts(msgspec.Struct, kw_only=True):
     changes: int = 0  # of values
     requests: int = 0
     seconds: float = 0.0  # of conversation, over all BMCs
+    settings: int = 0  # that somebody could decide, over all hosts that were read
+    covered: int = 0  # of these, by a profile

@@ -170,6 +170,8 @@ def _count(counts: ScanCounts, scanned: Scanned) -> None:
             _add(counts.severities, finding.severity)
     counts.requests += scanned.requests
     counts.seconds += scanned.seconds
+    counts.settings += scanned.settings
+    counts.covered += scanned.covered
 
 
 def _add(where: dict[str, int], what: str) -> None:

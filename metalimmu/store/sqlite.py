@@ -299,6 +299,10 @@ class SqliteStore(SqliteScanReads, SqliteFacts, SqliteNetboot, SqliteSalvages):
         with self._db.read() as conn:
             leases.check(conn, host, fence)
 
+    def renew_lease(self, host: str, fence: int) -> None:
+        with self._db.write(durable=False) as conn:
+            leases.renew(conn, host, fence, self._clock())
+
     def release_lease(self, host: str, run: str, *, fence: int | None = None) -> None:
         with self._db.write() as conn:
             leases.release(conn, host, run, fence)

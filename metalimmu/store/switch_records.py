@@ -48,3 +48,8 @@ class SwitchRecord(Record, frozen=True, kw_only=True):
     stop: str = ""
     created: float = 0.0
     ended: float | None = None
+
+    @property
+    def went(self) -> bool:
+        """Is its old NOS gone, or may it be? One that fetches an image for its other slot runs on."""
+        return bool(self.intent or (self.method == "onie" and (self.asked or self.delivered)))

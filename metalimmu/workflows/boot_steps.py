@@ -7,7 +7,7 @@ from metalimmu.lifecycle import Proof, State, move
 from metalimmu.observed.types import PowerAction, PowerState
 from metalimmu.plan import kinds
 from metalimmu.plan.identity import same_serial, same_uuid
-from metalimmu.workflows import ways
+from metalimmu.workflows import silence, ways
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
 
@@ -194,6 +194,10 @@ class CheckIn(Step):
 
     name = "check-in"
     wakes = True
+    _hint = (
+        "no bytes read: check `urls.bmc` from the BMC's network and the boot order; bytes read: look at the machine's console, "
+        "its network and `urls.machines`"
+    )
 
     def observe(self, c: Context) -> Evidence | None:
         raise_failure(c)
@@ -216,16 +220,22 @@ class CheckIn(Step):
         d = c.deployed()
         if ways.by_network(c):
             asked = f"asked {d.asked} times what to boot" if d.asked else "never asked what to boot"
-            return f"the machine {asked}, fetched {d.media_bytes} bytes, and nothing checked in"
+            known, hint = silence.reason(c)
+            self._hint = hint or _NETWORK
+            said = f"the machine {asked}, fetched {d.media_bytes} bytes, and nothing checked in"
+            return f"{said}; {known}" if known else said
         if d.media_bytes == 0:
             return "the BMC accepted the media and not one byte of it was read"
         return f"{d.media_bytes} bytes of the media were read, and nothing checked in"
 
     def hint(self) -> str:
-        return (
-            "no bytes read: check `urls.bmc` from the BMC's network and the boot order; bytes read: look at the machine's console, "
-            "its network and `urls.machines`"
-        )
+        return self._hint
+
+
+_NETWORK = (
+    "it never asked: look at its console and boot order, and at the DHCP server of its network; it asked: look at its console, "
+    "its network, `urls.boot` and `urls.machines`"
+)
 
 
 def _booted(c: Context) -> bool:

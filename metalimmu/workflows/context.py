@@ -62,6 +62,10 @@ class Media(Protocol):
         """Where firmware finds a boot loader for UEFI HTTP boot; empty: machines cannot reach us in the clear."""
         ...
 
+    def dhcp(self) -> str:
+        """Who answers machines that boot the network, so that we hear them: dhcp | proxy; off: others."""
+        ...
+
     def is_media_of(self, deployment: str, image: str) -> bool:
         """Is the address that a BMC shows this deployment's? BMCs cut, unquote or lower-case what they show."""
         ...

@@ -42,12 +42,17 @@ class Health(Step):
         if lost:
             why = "; ".join(f"{name}: {watch.verdict()}" for name, watch in lost)
             _record(c, "unhealthy", why, found)
+            if not proven(c):
+                raise Unhealthy(
+                    f"{c.host} is unhealthy with {c.plan.image.ref}, which is not kept: {why}",
+                    hint="its old slot is the default still: a reboot leads back to it",
+                )
             raise Unhealthy(f"{c.host} is proven at {c.plan.image.ref} and unhealthy: {why}")
         if not all(w.steady for _, _, w in self._watches):
             return None
         said = summary(self._watches)
-        state = move(c.tools.store.host(c.host).state, State.active)
-        _record(c, "healthy", said, found, state=state)
+        active = {"state": move(c.tools.store.host(c.host).state, State.active)} if proven(c) else {}
+        _record(c, "healthy", said, found, **active)
         c.event("healthy", f"{c.host} is healthy: {said}", checks=found)
         return {"summary": said}
 
@@ -62,6 +67,17 @@ class Health(Step):
 
     def explain(self, c: Context) -> str:  # noqa: ARG002
         return "; ".join(f"{name}: {w.verdict()}" for name, _, w in self._watches if not w.steady)
+
+
+def proven(c: Context) -> bool:
+    """Is health asked of a host that is recorded as proven? Of a switch's new slot it is asked before that is kept."""
+    names = [s.name for s in c.plan.steps]
+    return "record" not in names or names.index("record") < names.index(Health.name)
+
+
+def health_comes(c: Context) -> bool:
+    """Is it still to be asked when the host is recorded as proven?"""
+    return bool(c.spec.health) and proven(c)
 
 
 def watches(checks: tuple[Document, ...], begun: float) -> list[tuple[str, Document, Watch]]:

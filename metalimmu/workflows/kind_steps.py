@@ -6,7 +6,7 @@ from metalimmu.desired.answers import family
 from metalimmu.errors import StepFailed
 from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.store.records import DeploymentRecord
-from metalimmu.workflows import ways
+from metalimmu.workflows import silence, ways
 from metalimmu.workflows.boot_steps import raise_failure, tend_boot
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
@@ -20,6 +20,10 @@ class Fetch(Step):
 
     name = "fetch"
     wakes = True
+    _hint = (
+        "look at the machine's console: does the installer run, has it a driver for the NIC, does DHCP answer it, and can it "
+        "reach `urls.boot` (or `urls.chunks`, `urls.bmc`)?"
+    )
 
     def observe(self, c: Context) -> Evidence | None:
         raise_failure(c)
@@ -36,15 +40,16 @@ class Fetch(Step):
 
     def explain(self, c: Context) -> str:
         d = c.deployed()
+        if ways.by_network(c) and not d.media_bytes:
+            known, hint = silence.reason(c)
+            self._hint = hint or self._hint
+            return "; ".join(filter(None, ("nothing was fetched from the network", known)))
         if d.media_bytes == 0:
             return "the BMC accepted the media and not one byte of it was read"
         return f"{d.media_bytes} bytes of the media were read, and the installer has not asked for its answers"
 
     def hint(self) -> str:
-        return (
-            "look at the machine's console: does the installer run, has it a driver for the NIC, does DHCP answer it, and can it "
-            "reach `urls.boot` (or `urls.chunks`, `urls.bmc`)?"
-        )
+        return self._hint
 
 
 class Install(Step):

@@ -12,7 +12,7 @@ from metalimmu.workflows.context import Context
 def machine(c: Context) -> str:
     """How far the run has come: untouched, started, written or proven."""
     r = c.switch()
-    if r is None or not (r.intent or r.delivered or r.asked):
+    if r is None or not r.went:
         return "untouched"
     if c.tools.store.host(c.host).proof_evidence.get("run") == c.run:
         return "proven"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from metalimmu.errors import BmcLoginRefused, StepFailed, Unhealthy
@@ -13,6 +11,7 @@ from metalimmu.observed.types import PowerState
 from metalimmu.plan import settled
 from metalimmu.store.switch_records import SwitchRecord
 from metalimmu.workflows.context import Context
+from metalimmu.workflows.health_steps import health_comes
 from metalimmu.workflows.step import Evidence, Step
 from metalimmu.workflows.switch_steps import (
     NOT_THE_NOS,
@@ -203,7 +202,9 @@ class Keep(Step):
 
 
 class Record(Step):
-    """All evidence once more, in one place; only then active and proven. Where health is checked, active comes after."""
+    """All evidence once more, in one place; only then active and proven. Where health is still to be checked, active comes
+    after: of a new slot it was checked before.
+    """
 
     name = "record"
 
@@ -217,7 +218,7 @@ class Record(Step):
         keep = host.digest in (None, c.plan.image.digest)
         store.update_host(
             c.host,
-            state=host.state if c.spec.health else move(host.state, State.active),
+            state=host.state if health_comes(c) else move(host.state, State.active),
             proof=Proof.proven,
             proof_evidence=evidence,
             proven_at=now,
@@ -261,8 +262,11 @@ def failures(c: Context, r: SwitchRecord) -> None:
 def not_yet(c: Context, facts: SwitchFacts) -> list[str]:
     r = record(c)
     before = facts_before(r) if r.before else None
-    config = c.switches.config(c.run) if r.method == "onie" else None
-    return settled.wrong(facts, c.plan.image, before, config=config, slot=r.slot)
+    onie = r.method == "onie"
+    config = c.switches.config(c.run) if onie else None
+    # A slot that was there before has a config of its own; one that was installed now has taken ours over.
+    kept = c.switches.kept(c.host, c.run) if not onie and r.delivered else ""
+    return settled.wrong(facts, c.plan.image, before, config=config, kept=kept, slot=r.slot)
 
 
 def _evidence(c: Context, r: SwitchRecord, facts: SwitchFacts) -> dict[str, Any]:
@@ -281,20 +285,10 @@ def _evidence(c: Context, r: SwitchRecord, facts: SwitchFacts) -> dict[str, Any]
         "bytes": r.bytes,
         "deliveries": r.delivered,
         "config_served": r.config_digest,
-        "config_hash": config_hash(facts.config),
+        "config_hash": settled.config_hash(facts.config),
+        "config_hash_before": settled.config_hash(c.switches.kept(c.host, c.run)),
         "neighbours": [str(n) for n in facts.neighbours],
         "neighbours_before": bool(r.before),
         "pair": facts.brief().get("pair"),
         "reported": {k: v for k, v in r.reported.items() if k != "host_keys"},
     }
-
-
-def config_hash(config: str) -> str:
-    """SHA-256 (hex) over the config in one form, whatever order its keys are printed in; empty: there is none."""
-    if not config.strip():
-        return ""
-    try:
-        text = json.dumps(json.loads(config), sort_keys=True, separators=(",", ":"))
-    except ValueError:
-        text = config.strip()
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -12,13 +12,15 @@ from metalimmu.errors import (
     HostKeyChanged,
     IdentityMismatch,
     ImageCorrupt,
+    ImageError,
     StepFailed,
 )
 from metalimmu.lifecycle import Proof, State, move
 from metalimmu.observed.switch import SwitchFacts
 from metalimmu.observed.types import PowerAction, PowerState
 from metalimmu.plan import pair
-from metalimmu.plan.switch import misfits
+from metalimmu.plan.pair import Around
+from metalimmu.plan.switch import memory_short, misfits
 from metalimmu.store.switch_records import SwitchRecord
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.step import Evidence, Step
@@ -49,24 +51,27 @@ class Look(Step):
             raise IdentityMismatch(
                 f"{c.host}: {'; '.join(said)}", hint="correct the document, or the address: this is another switch"
             )
+        if short := memory_short(c.plan.image, facts):
+            raise ImageError(
+                f"{c.host}: {short}",
+                hint="an installer that runs out of memory fails half-way; `image add --min-ram` says its need",
+            )
+        if why := facts.unknown.get("config"):
+            raise StepFailed(
+                f"the configuration of {c.host} cannot be read, so it cannot be kept: {why}",
+                hint="give its login the right to read it (sudo without a password)",
+            )
         kept = c.switches.backup(c.host, c.run, facts.config) if facts.config.strip() else "no configuration"
         return {"summary": f"{facts.platform} {facts.serial}, {facts.nos} {facts.version}", "backup": kept, "facts": facts.brief()}  # fmt: skip
 
 
 class PairSafe(Step):
-    """Asked anew, in the run and not only in the plan."""
+    """Asked anew, in the run and not only in the plan; and once more right before the restart, hours later perhaps."""
 
     name = "pair"
 
     def observe(self, c: Context) -> Evidence | None:
-        facts = None if bare(c) else c.nos.facts("pair", "route")
-        around = c.switches.around(c.spec, facts, run=c.run)
-        found = pair.findings(around)
-        c.notes["pair"] = [f"{f.setting} {f.word}: {f.actual or f.reason}" for f in found]
-        if wrong := pair.wrong(found):
-            raise GuardRefused(
-                f"{c.host} must not go now: {pair.text(wrong)}", hint="nothing was done; mend the pair, then try again"
-            )
+        around = may_go(c)
         alone = f"; on it alone: {', '.join(around.single_homed)}" if around.single_homed else ""
         return {"summary": (f"{around.peer} carries on" if around.peer else "no pair") + alone}
 
@@ -137,6 +142,9 @@ class Restart(Step):
     name = "restart"
     wakes = True
 
+    def __init__(self) -> None:
+        self._kept = ""
+
     def observe(self, c: Context) -> Evidence | None:
         r = record(c)
         if r.asked or r.delivered:
@@ -154,11 +162,20 @@ class Restart(Step):
         return {"summary": "it has restarted"} if boot != r.before.get("boot_id") else None
 
     def act(self, c: Context) -> None:
+        self._ask(c)
+
+    def tend(self, c: Context) -> None:
+        self._ask(c)
+
+    def _ask(self, c: Context) -> None:
         r = record(c)
         now = c.tools.clock.now()
+        if r.intent and (r.intent != ASKING or now - (r.intent_at or 0.0) < _UNSURE * c.tools.pace):
+            return
         if not r.intent:
             c.guard("power")
-        elif r.intent != ASKING or now - (r.intent_at or 0.0) < _UNSURE * c.tools.pace:
+        self._kept = kept_back(c, r)
+        if self._kept:
             return
         c.tools.store.update_host(c.host, proof=Proof.unproven, health=None)  # nobody may believe it from here on
         c.tools.store.switches.update(c.run, intent=ASKING, intent_at=now)
@@ -166,8 +183,15 @@ class Restart(Step):
         c.tools.store.switches.update(c.run, intent="reboot asked")
         c.drop_nos()
 
+    def explain(self, c: Context) -> str:  # noqa: ARG002
+        return self._kept
+
     def hint(self) -> str:
-        return "the NOS took the reboot and still runs: look at its console"
+        return (
+            "mend the pair, then try again"
+            if self._kept
+            else "the NOS took the reboot and still runs: look at its console"
+        )
 
 
 class Start(Step):
@@ -175,6 +199,9 @@ class Start(Step):
 
     name = "start"
     wakes = True
+
+    def __init__(self) -> None:
+        self._kept = ""
 
     def observe(self, c: Context) -> Evidence | None:
         r = record(c)
@@ -196,10 +223,16 @@ class Start(Step):
         if r.intent not in ("", ASKING) or (not off and now - r.created < _PATIENCE * c.tools.pace):
             return
         c.guard("power")
+        self._kept = kept_back(c, r)
+        if self._kept:
+            return
         action = PowerAction.on if off else PowerAction.force_restart
         c.tools.store.switches.update(c.run, intent=ASKING, intent_at=now)
         c.bmc.set_power(action)
         c.tools.store.switches.update(c.run, intent=f"{action} asked")
+
+    def explain(self, c: Context) -> str:  # noqa: ARG002
+        return self._kept
 
 
 class Fetched(Step):
@@ -296,13 +329,39 @@ class NextBoot(Step):
             c.nos.default(current.current)
 
 
+def may_go(c: Context) -> Around:
+    """What is around the switch now. Raises GuardRefused where its pair cannot do without it."""
+    facts = None if bare(c) else c.nos.facts("pair", "route")
+    around = c.switches.around(c.spec, facts, run=c.run)
+    found = pair.findings(around)
+    c.notes["pair"] = [f"{f.setting} {f.word}: {f.actual or f.reason}" for f in found]
+    if wrong := pair.wrong(found):
+        raise GuardRefused(
+            f"{c.host} must not go now: {pair.text(wrong)}", hint="it was not restarted; mend the pair, then try again"
+        )
+    return around
+
+
+def kept_back(c: Context, r: SwitchRecord) -> str:
+    """Why the switch must not be taken away now; empty: it may. Raises GuardRefused, but not where the restart may have been
+    asked for already: then the switch may be on its way down, which breaks its session, so it is left to go or to stay.
+    """
+    try:
+        may_go(c)
+    except GuardRefused as exc:
+        if not r.intent:
+            raise
+        return exc.message
+    return ""
+
+
 def record(c: Context) -> SwitchRecord:
     return c.tools.store.switches.get(c.run)
 
 
 def went(c: Context) -> bool:
     r = c.switch()
-    return r is not None and bool(r.intent or r.asked or r.delivered)
+    return r is not None and r.went
 
 
 def bare(c: Context) -> bool:

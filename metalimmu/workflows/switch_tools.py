@@ -38,6 +38,10 @@ class SwitchTools(Protocol):
         """Keep the running configuration. Returns where."""
         ...
 
+    def kept(self, host: str, run: str) -> str:
+        """What `backup` has kept; empty: there was none."""
+        ...
+
     def config(self, run: str) -> str | None:
         """The config_db.json that this switch is served; None: it gets none."""
         ...

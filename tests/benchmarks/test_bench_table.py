@@ -42,6 +42,8 @@ def test_a_wrong_answer_is_never_good_however_fast() -> None:
 def test_a_limit_and_a_number_that_is_only_told() -> None:
     assert limited("x", [79.0, 81.0, 80.0], 80, unit="ms").good
     assert not limited("x", [81.0], 80, unit="ms").good
+    assert not limited("x", [0.0, 0.0, 1.0], 0, unit="BMCs", worst=True).good
+    assert told("x", [3.0], [2.0], unit="s", rival="y").value == 1.5
     assert told("x", [1e9], unit="s").good
 
 

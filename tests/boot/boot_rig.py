@@ -18,7 +18,7 @@ from metalimmu.bmc import fake_machines
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.boot.netboot_files import Pieces
-from metalimmu.boot.ports import Deployment, Netboot
+from metalimmu.boot.ports import Deployment, Netboot, Receiver
 from metalimmu.boot.tls import ensure
 from metalimmu.boot.tokens import SiteKey
 from metalimmu.desired.types import Listen, Urls
@@ -109,6 +109,7 @@ class Rig:
         self.unknowns: list[tuple[str, object]] = []
         self.held_back: dict[str, str] = {}
         self.ended: list[tuple[str, str]] = []
+        self.boots: list[str] = []
         self.racks: dict[str, str] = {}
         self.no_netboot: dict[str, str] = {}
 
@@ -157,10 +158,13 @@ class Rig:
     def withheld(self, deployment: Deployment) -> str:
         return self.held_back.get(deployment.id, "")
 
+    def booted(self, deployment: Deployment) -> None:
+        self.boots.append(deployment.id)
+
     def settled(self, deployment: Deployment) -> None:
         self.ended.append((deployment.id, deployment.push.state))
 
-    def rack(self, deployment: Deployment) -> str:
+    def rack(self, deployment: Receiver) -> str:
         return self.racks.get(deployment.id, "")
 
     def controller(self) -> dict:

@@ -255,6 +255,10 @@ def test_a_configuration_that_dnsmasq_refuses(tmp_path):
         ("dnsmasq-dhcp: DHCPDISCOVER(eth0) 52:54:00:00:00:01 no address available", Heard("no-address", MAC)),
         ("dnsmasq-tftp: sent /run/x/tftp/snponly.efi to 10.9.0.1", Heard("loader", "", "10.9.0.1", "snponly.efi")),
         ("dnsmasq-tftp: failed sending /a/b to 10.9.0.1", Heard("tftp-failed", "", "10.9.0.1", "b")),
+        (
+            "dnsmasq-tftp: error 8 User aborted the transfer received from 10.9.0.1",
+            Heard("tftp-ended", "", "10.9.0.1"),
+        ),
         ("dnsmasq-tftp: file /a/b not found for 10.9.0.1", Heard("no-file", "", "10.9.0.1", "b")),
         ("dnsmasq-dhcp: DHCPDISCOVER(eth0) 52:54:00:00:00:01", None),
         ("dnsmasq: started, version 2.90", None),

@@ -85,6 +85,16 @@ def test_offered_fetched_and_proven_by_the_digest(rig, system):
     system.fetch(7, status=409)
 
 
+def test_a_boot_is_told_once_and_only_of_the_right_system(rig, system):
+    for _ in range(2):
+        system.report()
+    assert rig.boots == ["n1"]
+    system.report(boot_id="boot-3", image_version="2")
+    assert rig.boots == ["n1"]
+    system.report(boot_id="boot-3")
+    assert rig.boots == ["n1", "n1"]
+
+
 def test_a_failure_is_kept_with_its_words_and_offered_no_more(rig, system):
     system.report()
     system.push()

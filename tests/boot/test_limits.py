@@ -167,6 +167,46 @@ def test_chunks_of_a_rack_come_as_fast_as_it_may_and_another_racks_do_not_wait(t
         rig.close()
 
 
+def test_images_that_are_booted_keep_the_limit_and_ramdisks_do_not(tmp_path, monkeypatch) -> None:
+    paced: list[tuple[str, int]] = []
+    real = Racks.pace
+
+    async def pace(self, rack: str, size: int) -> None:
+        paced.append((rack, size))
+        await real(self, rack, size)
+
+    monkeypatch.setattr(Racks, "pace", pace)
+    rig = Rig(tmp_path)
+    with rig.iso.open("ab") as iso:
+        iso.write(bytes(1_000_000))
+    rate = 2_000_000.0
+    rig.service = rig.new_service(per_rack=rate)
+    try:
+        digest = rig.images.add("web", "1")
+        rig.deploy("disk", digest)
+        rig.deploy("live", digest, kind="live")
+        rig.racks["live"] = "r1"
+        rig.service.start()
+
+        def fetch(name: str, file: str) -> tuple[float, int]:
+            began = time.monotonic()
+            status, _, body = rig.get(f"/m/{rig.key.secret('media', name)}/{file}")
+            assert status == 200
+            return time.monotonic() - began, len(body)
+
+        for file in ("initrd", "boot.iso"):
+            fetch("disk", file)
+            assert paced == []
+        for file in ("initrd", "boot.iso"):
+            took, size = fetch("live", file)
+            assert size > rate / 2
+            assert took >= size / rate - BURST - limits.PIECE / rate
+            assert sum(s for rack, s in paced if rack == "r1") == size
+            paced.clear()
+    finally:
+        rig.close()
+
+
 def test_an_agent_waits_while_another_writes_and_not_for_one_that_has_written(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(limits, "SETTLE", 0.0)
     rig = Rig(tmp_path)

@@ -42,6 +42,7 @@ SETTINGS = {
     ),
     "dhcp-relayed": Settings(mode="dhcp", interface="eth1", range="10.2.0.9-10.2.0.99/24", answer="known"),
     "dhcp-shim": Settings(mode="dhcp", interface="eth1", range="10.1.0.100-10.1.0.200", loader="shim"),
+    "dhcp-drivers": Settings(mode="dhcp", interface="eth1", range="10.1.0.100-10.1.0.200", loader="ipxe-drivers"),
     "proxy": Settings(mode="proxy", interface="eth1", range="10.1.0.0/24"),
 }  # fmt: skip
 
@@ -55,6 +56,43 @@ def test_dnsmasq(name, tmp_path):
     mine.write_text(text)
     done = subprocess.run(["dnsmasq", "--test", "-C", mine], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+V6 = "http://[fd00::5]:8080"
+
+
+def test_an_ipv6_address_is_bracketed_where_the_loaders_want_it():
+    """GRUB's device is `(http,[ADDRESS]:PORT)`, iPXE takes a URL. Nowhere is it without its brackets."""
+    ipxe = [scripts.start("ipxe", V6), scripts.boot("ipxe", V6, JOB)]
+    grub = [scripts.start("grub", V6), scripts.boot("grub", V6, JOB)]
+    assert f"imgfetch --name script {V6}/boot/ipxe?mac=" in ipxe[0]
+    assert f"kernel --name vmlinuz {V6}/m/abcdefgh/vmlinuz initrd=" in ipxe[1]
+    assert f"initrd --name slot.cpio {V6}/m/abcdefgh/slot.cpio ||" in ipxe[1]
+    assert 'configfile "(http,[fd00::5]:8080)/boot/grub.cfg?$who"' in grub[0]
+    assert 'linux "(http,[fd00::5]:8080)/m/abcdefgh/vmlinuz"' in grub[1]
+    assert '"(http,[fd00::5]:8080)/m/abcdefgh/slot.cpio"' in grub[1]
+    for text in (*ipxe, *grub):
+        assert text.count("fd00::5") == text.count("[fd00::5]:8080") > 0
+
+
+def test_dnsmasq_sends_loaders_to_an_ipv6_address(tmp_path):
+    for name in ("hosts", "options"):
+        (tmp_path / name).write_text("")
+    for settings in SETTINGS.values():
+        text = dnsmasq.config(settings, url=V6, folder=tmp_path, leases=tmp_path / "leases")
+        assert f"dhcp-boot=tag:ipxe,{V6}/boot/start.ipxe" in text
+        (tmp_path / "dnsmasq.conf").write_text(text)
+        argv = ["dnsmasq", "--test", "-C", tmp_path / "dnsmasq.conf"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_what_is_served_by_how_a_machine_boots():
+    """What `auto` believes: see plan.method.Can."""
+    served = {name: set(dnsmasq.boot_files(settings, URL)) for name, settings in SETTINGS.items()}
+    assert served["dhcp"] == served["dhcp-drivers"] == {"bios", "uefi", "http"}
+    assert served["dhcp-shim"] == {"uefi"}
+    assert served["proxy"] == {"bios", "uefi"}
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from boot_rig import Rig, until
 
+from metalimmu.boot import limits
 from metalimmu.boot.http import BootService
 from metalimmu.boot.media_api import BLOCK
 from metalimmu.boot.syslog import Syslog
@@ -107,6 +109,20 @@ def rig(tmp_path: Path) -> Iterator[Switches]:
     made.service.start()
     yield made
     made.close()
+
+
+def test_installers_keep_the_limit_of_their_rack(tmp_path: Path) -> None:
+    rig = Switches(tmp_path)
+    rate = 1_000_000.0
+    rig.service = rig.new_service(per_rack=rate)
+    try:
+        rig.service.start()
+        rig.assign()
+        began = time.monotonic()
+        assert rig.get(f"/onie/{rig.secret()}/onie-installer") == (200, IMAGE)
+        assert time.monotonic() - began >= len(IMAGE) / rate - limits.BURST - limits.PIECE / rate
+    finally:
+        rig.close()
 
 
 PATHS = ("/onie/{}/onie-installer", "/onie-installer-x86_64-kvm_x86_64-r0", "/onie-installer.bin", "/switch")

@@ -120,6 +120,37 @@ def test_a_plan_says_when_the_pool_lets_fewer_go_than_its_waves_have(
     assert "pool web has 1 of 4 to spare: its waves go 1 at a time" in say("plan", "-l", "pool=web")[1]
 
 
+def test_a_plan_says_that_the_window_is_closed(rack: Rack, say: Callable[..., Said]) -> None:
+    def window(hours: int) -> dict[str, str]:
+        begin, end = (time.strftime("%H:00", time.gmtime(time.time() + 3600 * h)) for h in (hours, hours + 2))
+        return {"start": begin, "end": end}
+
+    rack.write("pools/web.yaml", {"batch": 2, "windows": [window(3)]})
+    out = say("plan", "-l", "pool=web")[1]
+    assert "pool web is outside of its maintenance windows: nothing begins before 20" in out
+    assert window(3)["start"] + ":00Z" in out
+    rack.write("pools/web.yaml", {"batch": 2, "windows": [window(-1), window(3)]})
+    assert "maintenance windows" not in say("plan", "-l", "pool=web")[1]
+
+
+def test_a_name_is_said_once_however_many_guards_refuse(rack: Rack, say: Callable[..., Said]) -> None:
+    rack.write("pools/web.yaml", {"batch": 2, "mode": "read-only"})
+    code, _, err = say("reimage", "node-3", "node-4", "--yes")
+    assert code == 1
+    (line,) = [s for s in err.splitlines() if "is protected" in s]
+    assert line.endswith("nothing is written; is protected")
+
+
+@pytest.mark.parametrize("option", [("--batch", "1"), ("--max-failures", "1"), ("--skip-refused",)])
+def test_one_host_with_options_of_many_is_a_rollout(
+    say: Callable[..., Said], site: OpenSite, option: tuple[str, ...]
+) -> None:
+    code, out, _ = say("reimage", "node-1", *option, typed="0\n")
+    assert code != 0
+    assert "1 hosts will be erased. Type their number" in out
+    assert site.store.runs() == []
+
+
 def test_refused_hosts_are_listed_and_the_others_go_on_only_when_told(say: Callable[..., Said], site: OpenSite) -> None:
     code, _, err = say("reimage", "-l", "pool=web", "--yes")
     assert code == 1

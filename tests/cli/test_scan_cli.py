@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,13 +13,15 @@ import yaml
 from scan_rig import Rig, away, rig
 
 from metalimmu.main import run
+from metalimmu.observed.log_entry import LogEntry, LogKind
+from metalimmu.service.scans import drivers
 from metalimmu.service.scans import scan as service
 
 
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     made = rig(tmp_path / "site", *(f"n{i}" for i in range(5)))
-    monkeypatch.setattr(service, "of_site", lambda _site: made.read)
+    monkeypatch.setattr(service, "of_site", lambda *_: made.read)
     monkeypatch.chdir(made.folder)
     yield made
     made.close()
@@ -88,6 +91,9 @@ def test_all_unreachable_is_said_once(fleet, capsys):
         ["scan", "-o", "xml"],
         ["drift", "--since", "soon"],
         ["drift", "show", "n1", "bios.None"],
+        ["drift", "-o", "html", "--since", "7d"],
+        ["drift", "-o", "html", "--group-by", "cause"],
+        ["drift", "-o", "junit", "--group-by", "cause"],
         ["drift", "accept", "bios.Turbo", "--until", "2999-01-01", "--reason", "r"],
         ["drift", "accept", "--host", "n1", "bios.Turbo", "--until", "2999-01-01"],
     ],
@@ -112,6 +118,20 @@ def test_an_interrupted_scan_says_how_to_go_on(fleet, capsys):
     assert [m.reads for m in fleet.machines.values()] == [1, 1, 1, 1, 1]
 
 
+def test_how_many_logins_may_be_refused(fleet, monkeypatch):
+    """The option, else what the site says."""
+    asked = []
+    monkeypatch.setattr(drivers, "reading", lambda *_, max_refused, **__: asked.append(max_refused) or fleet.read)
+    monkeypatch.setattr(service, "of_site", drivers.of_site)
+    assert run(["scan"]) == 0
+    with (fleet.folder / "site.yaml").open("a") as site:
+        site.write("bmc: {max_refused: 7}\n")
+    assert run(["scan"]) == 0
+    assert run(["scan", "--max-refused", "1"]) == 0
+    assert asked == [3, 7, 1]
+    assert run(["scan", "--max-refused", "0"]) == 2
+
+
 def test_formats_to_a_file(fleet, capsys, tmp_path):
     drift_one(fleet)
     for fmt in ("json", "csv", "junit", "html", "table"):
@@ -131,21 +151,21 @@ def test_drift_lists_groups_shows_and_accepts(fleet, capsys):
         fleet.machines[name].settings["bios.Turbo"] = "Off"
     run(["scan"])
     capsys.readouterr()
-    assert run(["drift", "-o", "json"]) == 0
+    assert run(["drift", "-o", "json"]) == 3
     rows = json.loads(capsys.readouterr().out)
     assert [(r["host"], r["before"], r["actual"], r["waived"]) for r in rows] == [
         ("n1", "On", "Off", ""),
         ("n2", "On", "Off", ""),
     ]
-    assert run(["drift", "--group-by", "cause"]) == 0
+    assert run(["drift", "--group-by", "cause"]) == 3
     assert "2      critical  bios.Turbo: On -> Off" in capsys.readouterr().out
-    assert run(["drift", "-l", "row=r0", "-o", "name"]) == 0
+    assert run(["drift", "-l", "row=r0", "-o", "name"]) == 3
     assert capsys.readouterr().out == "n2\n"
     assert run(["drift", "accept", "-l", "row=r0", "Turbo", "--until", "2999-01-01", "--reason", "ticket 1"]) == 0
     said = capsys.readouterr()
-    assert said.out == "bios.Turbo: Off is accepted on 1 hosts until 2999-01-01\n"
-    assert "2 hosts are left out" in said.err
-    assert run(["drift"]) == 0
+    assert said.out == "bios.Turbo: Off is accepted on 1 host until 2999-01-01\n"
+    assert "left out, as it does not differ there: 2 hosts" in said.err
+    assert run(["drift"]) == 3
     assert "waived until 2999-01-01: ticket 1" in capsys.readouterr().out
     assert run(["drift", "show", "n2", "bios.Turbo"]) == 0
     said = capsys.readouterr().out
@@ -158,7 +178,27 @@ def test_drift_lists_groups_shows_and_accepts(fleet, capsys):
     assert [t["name"] for t in play["tasks"]] == ["n1: 1 BIOS settings"]
     assert run(["drift", "export", "--as", "redfish-patch"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["body"] == {"Attributes": {"Turbo": "On"}}
-    assert run(["drift", "--since", "1h", "-o", "name"]) == 0
+    assert run(["drift", "--since", "1h", "-o", "name"]) == 3
+
+
+def test_the_life_of_a_setting_says_who_staged_what(fleet, capsys):
+    run(["scan"])
+    machine = fleet.machines["n1"]
+    machine.staged = {"bios.Turbo": "Off"}
+    machine.logs = (
+        LogEntry(at=time.time(), message="BIOS settings staged: Turbo by: bob", account="bob", kind=LogKind.other),
+    )
+    run(["scan"])
+    capsys.readouterr()
+    assert run(["drift", "show", "n1", "Turbo"]) == 0
+    said = capsys.readouterr().out
+    assert "by bob: the log says that bob changed this setting at that time" in said
+    assert "[bob] BIOS settings staged" in said
+    machine.failure = away()
+    run(["scan"])
+    capsys.readouterr()
+    assert run(["drift"]) == 3
+    assert "not read since 20" in capsys.readouterr().out
 
 
 def test_since_takes_a_duration_or_a_day(fleet, capsys):
@@ -189,8 +229,7 @@ def test_control_characters_of_a_bmc_do_not_reach_the_terminal(fleet, capsys):
 
 def test_drift_fails_where_it_is_asked_to(fleet):
     drift_one(fleet)
-    run(["scan"])
-    assert run(["drift"]) == 0
+    assert run(["scan"]) == run(["drift"]) == 3
     assert run(["drift", "--fail-on", "critical"]) == 3
     assert run(["drift", "--fail-on", "critical", "-l", "row=r0"]) == 0
     fleet.machines["n3"].failure = away()
@@ -198,7 +237,10 @@ def test_drift_fails_where_it_is_asked_to(fleet):
     assert run(["drift", "--fail-on", "critical", "--max-unknown", "20%"]) == 3
     assert run(["drift", "--fail-on", "critical", "--max-unknown", "0"]) == 4
     run(["drift", "accept", "--host", "n1", "bios.Turbo", "--until", "2999-01-01", "--reason", "r"])
-    assert run(["drift", "--fail-on", "info"]) == 0
+    assert run(["drift"]) == 0
+    fleet.machines["n2"].settings["bios.Sriov"] = "Disabled"  # a warning
+    run(["scan"])
+    assert [run(["drift", "--fail-on", level]) for level in ("info", "warning", "critical")] == [3, 3, 0]
 
 
 def test_drift_for_other_programs(fleet, capsys, tmp_path):
@@ -206,13 +248,13 @@ def test_drift_for_other_programs(fleet, capsys, tmp_path):
     fleet.machines["n1"].settings["bios.Sriov"] = "=cmd|'<b>&"
     run(["scan"])
     capsys.readouterr()
-    assert run(["drift", "-o", "junit"]) == 0
+    assert run(["drift", "-o", "junit"]) == 3
     root = ET.fromstring(capsys.readouterr().out)
     assert {s.get("name"): s.get("failures") for s in root} == {f"n{i}": "2" if i == 1 else "0" for i in range(5)}
-    assert run(["drift", "-o", "csv"]) == 0
+    assert run(["drift", "-o", "csv"]) == 3
     lines = capsys.readouterr().out.split("\r\n")
     assert lines[0].startswith("host,severity,setting,word")
     assert any("'=cmd|'<b>&" in line for line in lines[1:])
-    assert run(["drift", "--group-by", "cause", "-o", "csv"]) == 0
-    assert run(["drift", "-o", "html", "--out", str(tmp_path / "drift.html")]) == 0
+    assert run(["drift", "--group-by", "cause", "-o", "csv"]) == 3
+    assert run(["drift", "-o", "html", "--out", str(tmp_path / "drift.html")]) == 3
     assert "<b>&" not in (tmp_path / "drift.html").read_text()

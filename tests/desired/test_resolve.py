@@ -50,6 +50,7 @@ def test_defaults(make_site: Any) -> None:
         "bmc": 900,
         "report_again": 300,
         "apply": 600,
+        "install": 7200,
     }
     assert got.labels == {"name": "a", "kind": "server", "role": "web", "pool": "p"}
     assert got.network == Network()

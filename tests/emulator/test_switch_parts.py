@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from metalimmu.cli import cli
 from metalimmu.desired.check import check
 from metalimmu.errors import UsageError
 from metalimmu_emulator import layout, making, site
@@ -97,6 +99,13 @@ def test_the_site_of_switches_has_no_mistake(tmp_path: Path, segment: Segment | 
     disk = layout.server_folder(tmp_path / "lab", "sw-2") / "disk0.raw"
     assert disk.read_bytes()[:4] == b"onie"
     assert (written / "switch_key").stat().st_mode & 0o777 == 0o600
+
+
+def test_typing_into_a_console_of_a_lab_that_is_down(tmp_path: Path) -> None:
+    written = site.write(tmp_path / "lab", lab(tmp_path, rack(2)), (7001, 7002))
+    said = CliRunner().invoke(cli, ["--site", str(written), "console", "sw-1"])
+    assert isinstance(said.exception, UsageError)
+    assert "metalimmu console sw-1 --read-only" in said.exception.hint
 
 
 # --- programs of the switch

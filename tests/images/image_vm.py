@@ -82,3 +82,18 @@ def booted(
     finally:
         process.kill()
         process.wait(30)
+
+
+HOW_IT_IS = """\
+  - [sh, -c, 'echo "PROOF host=$(hostname) root=$(df --output=size -m / | tail -1 | tr -d " ") failed=$(systemctl --failed --plain --no-legend | tr "\\n" ";") addresses=$(ip -4 -br addr | tr -s " " | tr "\\n" ";") efi=$(findmnt -n -o SOURCE /boot/efi) END" > /dev/ttyS0']
+"""
+
+
+def all_is_well(text: str, hostname: str) -> str:
+    """The line that the first boot's HOW_IT_IS wrote, on a disk of 3 GiB."""
+    said = next(line for line in text.splitlines() if "PROOF" in line)
+    assert f"host={hostname}" in said
+    assert "failed= " in said, text[-6000:]
+    assert "efi=/dev/vda2" in said, said
+    assert 2500 < int(said.split("root=")[1].split()[0]) < 3100, "the root file system grew with the disk"
+    return said

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 from image_controller import write_seed
-from image_vm import booted
+from image_vm import HOW_IT_IS, all_is_well, booted
 from rack import Rack, free_port
 
 from metalimmu.images.chunks import reassemble
@@ -37,7 +37,7 @@ hostname: r12-u07
 write_files:
   - {path: /etc/peers, content: "{{ vars.peers }} {{ secret('file:token') }}\\n", permissions: "0600"}
 runcmd:
-  - [sh, -c, 'echo "PEERS $(cat /etc/peers) KEY $(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d" " -f2) END" > /dev/ttyS0']
+  - [sh, -c, 'echo "PEERS $(cat /etc/peers) KEY $(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub | cut -d" " -f2) KEYS" > /dev/ttyS0']
 """
 
 
@@ -51,7 +51,7 @@ def site_of(folder: Path) -> tuple[Rack, OpenSite]:
     document["limits"] |= {"report_again": "2s", "apply": "10m"}
     rack.write("site.yaml", document)
     (rack.site / "templates").mkdir()
-    (rack.site / "templates/user.j2").write_text(USER)
+    (rack.site / "templates/user.j2").write_text(USER + HOW_IT_IS)
     (rack.site / "token").write_text("planted-token")
     (rack.site / "token").chmod(0o600)
     role(rack, "one")
@@ -87,6 +87,8 @@ def test_a_push_changes_a_machine_that_runs_and_is_proven_by_its_digest(tmp_path
     rack, site = site_of(tmp_path / "rack")
     disk = tmp_path / "disk.raw"
     reassemble(image.manifest, store.chunks, disk)
+    with disk.open("r+b") as file:
+        file.truncate(3 << 30)  # a machine's disk is larger
     assert image.manifest.seed is not None
     files = deployed(site, BootSide(site))
     write_seed(disk, image.manifest.seed, tmp_path, files)
@@ -95,6 +97,7 @@ def test_a_push_changes_a_machine_that_runs_and_is_proven_by_its_digest(tmp_path
         assert worker.try_start()
         with booted(disk, tmp_path, firmware="bios", extra=SMBIOS, memory=1024) as machine:
             first = machine.wait_for(" END", seconds=900)
+            all_is_well(first, "r12-u07")
             _until(lambda: bool(site.store.deployment("r-20261120-vm01").host_key), 300)
             before = site.store.deployment("r-20261120-vm01")
             assert before.system_ok
@@ -128,7 +131,7 @@ def test_a_push_changes_a_machine_that_runs_and_is_proven_by_its_digest(tmp_path
             assert last.config_seen == last.config_digest == after.config_digest
     finally:
         worker.stop()
-    keys = set(re.findall(r"KEY (SHA256:\S+) END", text))
+    keys = set(re.findall(r"KEY (SHA256:\S+) KEYS", text))
     assert len(keys) == 1, "SSH host keys stay"
     assert "PEERS one planted-token" in first
     kept = b"".join(p.read_bytes() for p in (rack.site / ".metalimmu").rglob("*") if p.is_file())

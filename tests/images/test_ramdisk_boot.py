@@ -11,9 +11,11 @@ import pytest
 from ramdisk_vm import Vm, listener
 
 import metalimmu
+from metalimmu import paths
 from metalimmu.boot.media import SplicedIso, slot
 from metalimmu.images import ramdisk
 from metalimmu.images.ramdisk import Ramdisk
+from metalimmu.images.ramdisk_debian import LOADER
 from metalimmu.wire.messages import Boot
 
 pytestmark = pytest.mark.e2e
@@ -168,3 +170,10 @@ def test_sizes_are_reported_and_the_slot_is_where_it_says(lab):
     with SplicedIso(lab.iso, lab.slot_offset, b"") as iso:
         assert iso.pread(lab.slot_offset, lab.slot_size) == bytes(ramdisk.SLOT_SIZE)
         assert iso.pread(32768 + 40, 32).rstrip() == lab.label.encode()
+
+
+def test_the_tools_that_make_it_are_started_by_their_own_loader(lab):
+    """Debian's libc6 has an absolute link in lib64: on Debian 13 the tools of Debian 12 met another libc's loader and died."""
+    trees = list((paths.cache() / "ramdisk").glob("tools-*"))
+    assert trees
+    assert all((tree / LOADER).resolve().is_relative_to(tree.resolve()) for tree in trees)

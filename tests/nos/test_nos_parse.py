@@ -43,6 +43,11 @@ Base MAC Address     0x24   6 34:EF:B6:00:11:22
 def test_sonics_pair() -> None:
     found = parse.mclag(MCLAG)
     assert (found.alive, found.backup, found.link, found.role) == (True, None, True, "active")
+    assert not found.has_backup
+    assert (
+        parse.mclag(MCLAG.replace("PortChannel30: up", "PortChannel30: ")).link is False
+    )  # there, and nothing said of it
+    assert parse.mclag(MCLAG.replace("Link PortChannel30: up", "")).link is None
     assert found.bonds == (
         Bond(name="PortChannel50", up=True, dual=True),
         Bond(name="PortChannel51", up=True, dual=False),
@@ -57,7 +62,7 @@ def test_sonics_pair() -> None:
 
 def test_cumulus_pair() -> None:
     found = parse.clag(CLAG)
-    assert (found.alive, found.backup, found.link) == (True, False, None)
+    assert (found.alive, found.backup, found.link, found.has_backup) == (True, False, None, True)
     assert found.bonds == (Bond(name="bond1", up=True, dual=True), Bond(name="bond2", up=False, dual=False))
     for broken in ("{}", "[]", "", '{"status": {"peerAlive": "yes"}}', "The daemon is not running"):
         with pytest.raises(ValueError, match="no "):

@@ -33,6 +33,8 @@ LOGIN = entry(LogKind.login, "jim")
         ("firmware.bios", [entry(LogKind.firmware_update, "eva"), BIOS], "event", "a firmware update by eva"),
         ("firmware.bios", [BIOS], "unknown", "unknown"),
         ("bmc.ntp.servers", [entry(LogKind.config_change, "eva"), BIOS], "account", "eva"),
+        ("bios.Sriov", [entry(LogKind.config_change, "eva", message="BIOS setup by eva")], "account", "eva"),
+        ("bios.Sriov", [entry(LogKind.config_change, "eva", message="SSH was enabled")], "unknown", "unknown"),
         ("hardware.memory.total", [BIOS, LOGIN], "unknown", "unknown"),
         ("cabling.eth0", [entry(LogKind.config_change, "eva")], "unknown", "unknown"),
         ("bios.Sriov", [], "unknown", "unknown"),
@@ -70,3 +72,33 @@ def test_what_counts_is_quoted_first_and_in_the_order_of_time():
 def test_a_setting_with_a_short_name_is_not_found_in_every_sentence():
     said = entry(LogKind.config_change, "eva", message="on the one hand")
     assert blame("boot.on", BEFORE, AT, [said, BIOS]).who == "jim"
+
+
+def test_an_event_has_the_account_of_its_own_entry_alone():
+    """One person changed an attribute, and then the BIOS was updated by nobody that the log names."""
+    changed = entry(LogKind.bios_change, "mallory", message="BIOS settings staged: LogicalProc = Disabled.")
+    updated = entry(LogKind.firmware_update, at=4500.0, message="The firmware of bios was updated to 2.15.")
+    found = blame("firmware.bios", BEFORE, AT, [changed, updated])
+    assert (found.kind, found.words, found.who) == ("event", "a firmware update", "")
+    earlier = entry(LogKind.firmware_update, "eva", message="The firmware of bmc was updated to 7.1.")
+    assert blame("firmware.bios", BEFORE, AT, [earlier, updated]).who == ""
+    named = entry(LogKind.reset_to_default, at=4500.0, message="LogicalProc went back to its default.")
+    assert blame("bios.LogicalProc", BEFORE, AT, [changed, named]).words == "a reset to defaults"
+
+
+@pytest.mark.parametrize("kind", [LogKind.config_change, LogKind.other, LogKind.firmware_update])
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("secure_boot.enabled", "SSH was enabled"),
+        ("boot.mode", "Fan mode set to quiet"),
+        ("bios.Proc", "ProcVirtualization was looked at"),
+        ("bios.NumLock", "NumLockState"),
+    ],
+)
+def test_an_entry_about_something_else_accuses_nobody(setting, message, kind):
+    """A setting's name within another word, or in a sentence about something else, is no mention of it."""
+    found = blame(setting, BEFORE, AT, [entry(kind, "jane", message=message)])
+    assert found.kind != "account"
+    assert "jane" not in (found.why if found.kind == "unknown" else "")
+    assert found.kind == ("event" if kind is LogKind.firmware_update else "unknown")

@@ -228,6 +228,22 @@ def test_all_that_forbids_is_said_at_once() -> None:
     assert guards(w) == [Guard.mode, Guard.protected, Guard.freeze, Guard.min_active]
 
 
+def test_a_config_push_under_way_counts_but_the_machine_goes_on() -> None:
+    def pushed(**more: Any) -> World:
+        w = world(**more)
+        return msgspec.structs.replace(
+            w, standing=msgspec.structs.replace(w.standing, pushed={"n3": "config push abc"})
+        )
+
+    (refusal,) = said(pushed(max_hosts=1))
+    assert refusal.guard is Guard.max_hosts
+    assert guards(pushed(), "n5", verb="config push") == [Guard.failure_domain]
+    assert said(pushed(), "n5")[0].hint == "wait for config push abc, or --allow-same-domain"
+    assert guards(pushed(max_hosts=1), "n3") == []  # its own
+    assert guards(pushed(min_active=4)) == []
+    assert said(pushed(max_hosts=1).idle()) == ()
+
+
 def test_the_idle_world_takes_those_under_way_for_done() -> None:
     w = world(min_active=4, changing=("n2", "n3"))
     assert guards(w) == [Guard.min_active]

@@ -6,7 +6,10 @@ import pytest
 from metalimmu.errors import BmcUnsupported, UsageError
 from metalimmu.plan.method import METHODS, STEPS, TITLES, Can, as_media, choose, renamed
 
-ALL = Can(targets=("None", "Cd", "Pxe", "UefiHttp"), answers=True)
+ALL = Can(targets=("None", "Cd", "Pxe", "UefiHttp"))
+OFF = {"uefi-http": "nobody answers DHCP", "pxe": "nobody answers DHCP"}
+NO_HTTP = {"uefi-http": "UEFI HTTP clients are not answered"}
+STRANGER = {"uefi-http": "who asks could not be told", "pxe": "who asks could not be told"}
 
 
 def can(**fields: object) -> Can:
@@ -26,10 +29,15 @@ def test_auto_takes_virtual_media_first_and_keeps_the_others_for_later() -> None
         ({"no_media": "no licence", "targets": ()}, "pxe", ()),  # a BMC that names no targets: PXE is in all of them
         ({"no_media": "no licence", "targets": ("Cd", "Pxe")}, "pxe", ()),
         ({"targets": ("Cd",)}, "virtual-media", ()),
-        ({"answers": False}, "virtual-media", ()),
-        ({"answers": False, "takes_uri": True}, "virtual-media", ("uefi-http",)),  # needs nobody's DHCP option
+        ({"unserved": OFF}, "virtual-media", ()),
+        ({"unserved": OFF, "takes_uri": True}, "virtual-media", ("uefi-http",)),  # needs nobody's DHCP option
+        ({"unserved": NO_HTTP}, "virtual-media", ("pxe",)),
+        ({"unserved": NO_HTTP, "no_media": "no licence"}, "pxe", ()),
+        ({"unserved": NO_HTTP, "takes_uri": True}, "virtual-media", ("uefi-http", "pxe")),
+        ({"unserved": {"pxe": "BIOS"}}, "virtual-media", ("uefi-http",)),
         ({"no_network": "it is an ISO"}, "virtual-media", ()),
-        ({"known": False}, "virtual-media", ()),
+        ({"unknown": STRANGER}, "virtual-media", ()),
+        ({"unknown": {"pxe": "no `nics:`"}}, "virtual-media", ("uefi-http",)),
     ],
 )
 def test_auto(what: dict[str, object], method: str, others: tuple[str, ...]) -> None:
@@ -51,8 +59,8 @@ def test_a_role_sets_its_own_order() -> None:
 
 def test_asked_for_by_name_needs_no_dhcp_of_ours() -> None:
     """Somebody else's DHCP server may point to us: we cannot know."""
-    assert choose(("pxe",), can(answers=False)).method == "pxe"
-    assert choose(("virtual-media", "pxe"), can(answers=False)).others == ("pxe",)
+    assert choose(("pxe",), can(unserved=OFF)).method == "pxe"
+    assert choose(("virtual-media", "pxe"), can(unserved=OFF)).others == ("pxe",)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,7 @@ def test_asked_for_by_name_needs_no_dhcp_of_ours() -> None:
         ("uefi-http", {"firmware": "bios"}, "boots by bios"),
         ("uefi-http", {"targets": ()}, "no boot target UefiHttp"),
         ("pxe", {"targets": ("Cd",)}, "no boot target Pxe"),
-        ("pxe", {"known": False}, "who asks could not be told"),
+        ("pxe", {"unknown": STRANGER}, "who asks could not be told"),
         ("pxe", {"no_network": "web@1 is a whole ISO"}, "whole ISO"),
     ],
 )
@@ -73,7 +81,7 @@ def test_what_cannot_be_is_refused_by_its_reason(method: str, what: dict[str, ob
 
 def test_when_nothing_is_left_every_reason_is_said() -> None:
     with pytest.raises(BmcUnsupported) as said:
-        choose((), can(no_media="no licence", answers=False))
+        choose((), can(no_media="no licence", unserved=OFF))
     assert all(f"{method}: " in said.value.message for method in METHODS)
     assert "netboot" in said.value.hint
 

@@ -39,6 +39,13 @@ DOWN = (Bond(name="bond1", up=False, dual=False), BONDS[1])
         (change(facts=pair(alive=False)), "its own session is down"),
         (change(facts=pair(backup=False)), "its own backup link is down"),
         (change(peer_facts=pair(bonds=DOWN)), "pair.bonds: down: bond1"),
+        (change(peer_facts=pair(bonds=BONDS[1:])), "pair.bonds: unknown to it: bond1"),
+        (change(peer_facts=pair(bonds=())), "pair.bonds: unknown to it: bond1, bond2"),
+        (change(peer_facts=pair(backup=None)), "leaf-2's backup link is not said"),
+        (change(facts=pair(backup=None)), "its own backup link is not said"),
+        (change(peer_serial="B2"), "the serial of what answers as leaf-2 is not said, not B2"),
+        (change(peer_serial="B2", peer_facts=msgspec.structs.replace(FACTS, serial="A1")), "is A1, not B2"),
+        (change(peer_base_mac="02:00:00:00:00:02", peer_facts=msgspec.structs.replace(FACTS, base_mac="02:00:00:00:00:01")), "the base MAC of what answers as leaf-2 is 02:00:00:00:00:01"),
         (change(peer_facts=msgspec.structs.replace(FACTS, pair=None, unknown={"pair": "exit 1"})), "pair.session: unknown (exit 1)"),
         (change(facts=msgspec.structs.replace(FACTS, pair=None)), "pair.own: unknown (it has none)"),
         (change(peer_facts=msgspec.structs.replace(FACTS, traffic="maintenance")), "pair.traffic: maintenance"),
@@ -60,12 +67,14 @@ def test_what_forbids_it(around: Around, words: str) -> None:
     [
         change(controller_leaves=("leaf-1", "leaf-2")),
         change(facts=pair(bonds=DOWN), peer_facts=pair(bonds=DOWN)),  # this one does not carry that bond either
-        change(facts=pair(backup=None, link=None)),  # this NOS has none
+        change(facts=pair(backup=None, has_backup=False, link=None)),  # this NOS has none
+        change(facts=pair(bonds=(*BONDS, Bond(name="bond9", up=True, dual=False)))),  # of a host that hangs on it alone
+        change(peer_serial="b2", peer_base_mac="02:00:00:00:00:02", peer_facts=msgspec.structs.replace(FACTS, serial="B2", base_mac="02:00:00:00:00:02")),
         change(peer=None, facts=msgspec.structs.replace(FACTS, pair=None)),
         change(facts=None, peer_facts=pair(alive=False)),  # of a switch that is gone nobody has a session
         change(facts=None, idle=True, peer_facts=None, peer_why="never installed"),
     ],
-)
+)  # fmt: skip
 def test_what_does_not(around: Around) -> None:
     assert wrong(findings(around)) == ()
 
@@ -80,5 +89,8 @@ def test_who_is_cut_off_is_said() -> None:
     assert said == [
         "cut off while it is reimaged, since they hang on it alone: db-1, db-2",
         "bonds that only leaf-2 carries already: bond9",
+    ]
+    assert warnings(change(facts=pair(bonds=(*BONDS, single)))) == [
+        "cut off while it is reimaged, bonds that it alone carries: bond9"
     ]
     assert "all that hangs on it is cut off" in warnings(change(peer=None))[0]

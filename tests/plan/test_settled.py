@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from metalimmu.observed.switch import Bond, Neighbour, Pair, Slots, SwitchFacts
-from metalimmu.plan.settled import differing, wrong
+from metalimmu.plan.settled import config_hash, differing, lost, wrong
 from metalimmu.plan.types import ImageFacts
 from metalimmu.wire.manifest import Nos
 
@@ -62,6 +62,27 @@ def test_another_nos_names_its_ports_otherwise() -> None:
     assert wrong(NOW, IMAGE, cumulus, config=None) == []
     gone = msgspec.structs.replace(cumulus, neighbours=(Neighbour(port="swp1", system="spine-9"),))
     assert wrong(NOW, IMAGE, gone, config=None) == ["neighbours that are missing: spine-9"]
+
+
+def test_a_config_that_stays_where_it_is_may_lose_nothing_in_an_upgrade() -> None:
+    before = '{"VLAN": {"Vlan10": {"vlanid": "10"}}, "BUFFER": {"p": {"size": "[A|x]"}}, "VERSIONS": {"DATABASE": {"VERSION": "1"}}}'
+    assert (
+        lost(
+            before,
+            '{"BUFFER": {"p": {"size": "[A|x]"}}, "VERSIONS": {"DATABASE": {"VERSION": "1"}}, "VLAN": {"Vlan10": {"vlanid": "10"}}}',
+        )
+        == []
+    )
+    assert lost(before, before.replace('"10"}', '"11"}')) == [
+        "its config is not the one from before in: VLAN|Vlan10|vlanid"
+    ]
+    migrated = before.replace('"1"', '"2"').replace("[A|x]", "x")
+    assert lost(before, migrated) == []  # it says that it has brought it to another schema
+    assert lost(before, migrated.replace("VLAN", "OTHER")) == ["its config is not the one from before in: VLAN"]
+    assert lost(before, "") == ["its config is gone, or cannot be read"]
+    assert lost("set a\n", "set b") == ["its config is not the one from before"]
+    assert wrong(NOW, IMAGE, BEFORE, config=None, kept=before) == ["its config is gone, or cannot be read"]
+    assert config_hash('{"a": 1, "b": 2}') == config_hash('{"b":2,"a":1}') != config_hash("")
 
 
 def test_config_places_are_said_and_values_never() -> None:

@@ -71,6 +71,14 @@ def test_nothing_in_it_tells_one_machine_from_another(name: str, machine: Callab
     assert not re.search(r"(?i)\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", body)
 
 
+@pytest.mark.parametrize("mac", ["A088C227218F", "a088c227218f"])
+def test_a_mac_in_the_name_of_an_attribute_is_left_out(mac: str) -> None:
+    settings_ = {f"bios.MellanoxNetworkAdapter_{mac}__Slot15_LinkType": "Ethernet", "bios.Memory_Speed": "Maximum"}
+    text = text_of(Captured(host="a", at=AT, manufacturer="Lenovo", settings=settings_))
+    assert mac not in text
+    assert "Memory_Speed" in text
+
+
 def test_head_and_notes_say_where_it_comes_from(machine: Callable[[str], Machine]) -> None:
     text = text_of(machine("dell-poweredge-r750-idrac9").captured)
     assert "Dell Inc. PowerEdge R750, BIOS 1.8.2, BMC 6.00.30.00, read on 2024-07-26" in text

@@ -17,11 +17,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 from redfish_server import PASSWORD, USER, RedfishServer
 from redfish_server import recording as tree_of
 
+from metalimmu.cli.profile import _tell as tell_of_lint
 from metalimmu.main import run as program
 from metalimmu.observed.registry import Attribute, Registry
 from metalimmu.observed.snapshot import Snapshot
-from metalimmu.observed.types import PowerState, SystemIdentity
+from metalimmu.observed.types import PowerState, Reason, SystemIdentity, Unknown
+from metalimmu.plan.lint import Report
+from metalimmu.plan.order import Order
 from metalimmu.plan.types import Finding, Word
+from metalimmu.service.scans.scan import scan
 from metalimmu.service.site import OpenSite
 from metalimmu.store.scan_records import About, Scanned
 
@@ -150,6 +154,19 @@ def test_lint_against_a_recording_fails_a_pull_request(here: Path, recording: Ca
     assert "4 errors, 0 remarks" in table.stderr
 
 
+def test_the_order_of_writing_is_printed_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a whole captured profile it is hundreds of names."""
+    names = tuple(f"Attribute{i}" for i in range(240))
+    report = Report(registry="R", checked=241, order=Order(steps=(names, ("Last",))))
+    tell_of_lint(report, "r750", "table")
+    said = capsys.readouterr().err
+    assert "241 BIOS settings against R of r750: 0 errors, 0 remarks" in said
+    assert "in 2 steps" in said
+    assert "Attribute7" not in said
+    tell_of_lint(report, "r750", "wide")
+    assert "Attribute239; then Last" in capsys.readouterr().err
+
+
 def test_lint_against_a_folder_is_the_same(here: Path, recording: Callable[[str], Path]) -> None:
     import zipfile
 
@@ -194,6 +211,40 @@ def test_lint_and_capture_against_a_host_write_nothing(
     assert run("lint", "mine.yaml", "--against", str(recording(DELL))).exit_code == 0
     again = run("capture", "r750", "--out", "mine.yaml")
     assert "is there already" in str(again.exception)  # before anybody was asked
+
+
+def test_capture_after_a_scan_without_a_profile_passes_its_own_lint(
+    site: Path, recording: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the README has it. Nothing needed the registry before, so it is fetched now, once, and kept."""
+    monkeypatch.setenv("LAB_USERNAME", USER)
+    monkeypatch.setenv("LAB_PASSWORD", PASSWORD)
+    with RedfishServer(tree_of(recording(DELL))) as server:
+        (site / "hosts" / "r1.yaml").write_text(f"- {{name: r750, bmc: '{server.address}'}}\n")
+        opened = OpenSite(site)
+        scan(opened)
+        opened.close()
+        found = run("capture", "r750", "--out", "mine.yaml")
+        assert found.exception is None, found.exception
+        assert "read-only attributes may be" not in found.output + (site / "mine.yaml").read_text()
+        assert "CurrentMemOpModeState" not in (site / "mine.yaml").read_text()
+        linted = run("lint", "mine.yaml", "--against", "r750")
+        assert (linted.exit_code, "0 errors" in linted.stderr) == (0, True), linted.output
+        asked = len(server.requests)
+        assert run("capture", "r750").exit_code == 0
+        assert len(server.requests) == asked
+        assert (server.writes, server.sessions) == ([], {})
+
+
+def test_capture_without_a_registry_says_what_may_be_wrong(scanned: Path) -> None:
+    """Its BMC answers no more, and the scan left none."""
+    opened = OpenSite(scanned)
+    opened.store.keep_registry("Acme", "A1", "1.0", Unknown(Reason.timeout))
+    opened.close()
+    found = run("capture", "r1-1", "r1-2")
+    assert found.exit_code == 0
+    assert "no attribute registry of r1-1, r1-2: read-only attributes may be" in found.stderr
+    assert yaml.safe_load(found.stdout)["bios_raw"] == {"Speed": "3 GHz"}
 
 
 def test_diff_setting_by_setting(here: Path) -> None:
@@ -286,10 +337,13 @@ def test_coverage_of_hosts_that_nobody_scanned(scanned: Path) -> None:
     assert "scan" in found.stderr
 
 
-def test_trend_is_of_the_last_scans(scanned: Path) -> None:
-    found = json.loads(run("coverage", "--trend", "-o", "json").output)
-    assert len(found) == 1
-    assert (found[0]["hosts"], found[0]["read"], found[0]["settings_per_host"]) == (2, 2, 1.5)
+def test_what_is_not_covered_is_a_table_too(scanned: Path) -> None:
+    found = run("coverage", "--uncovered")
+    assert found.exit_code == 0
+    assert [line.split() for line in found.output.splitlines()][1:] == [
+        ["boot.mode", "2", "r1-1,", "r1-2"],
+        ["bmc.ntp.enabled", "1", "r1-2"],
+    ]
 
 
 def test_capture_takes_what_the_last_scan_left(scanned: Path) -> None:

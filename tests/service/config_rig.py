@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import yaml
 from drive import reimage
 from rack import Rack
 
@@ -50,6 +51,10 @@ class Site:
         path = self.rack.site / "db-password"
         path.write_text(value)
         path.chmod(0o600)
+
+    def change(self, file: str, host: str, **more: Any) -> None:
+        known = yaml.safe_load((self.rack.site / file).read_text())
+        self.rack.write(file, [h | more if h["name"] == host else h for h in known])
 
     def open(self) -> OpenSite:
         return OpenSite(self.rack.site)

@@ -24,17 +24,17 @@ WRITES = {
 
 EVENTS = {SqliteStore: ("add_event",)}
 
-folder, step, when = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-perform = workflow.perform
 
+def dying_at(step: str, when: str, perform):
+    def dying(one, context, limit):
+        if one.name == step and when == "before":
+            os.kill(os.getpid(), 9)
+        result = perform(one, context, limit)
+        if one.name == step and when == "after":
+            os.kill(os.getpid(), 9)
+        return result
 
-def dying(one, context, limit):
-    if one.name == step and when == "before":
-        os.kill(os.getpid(), 9)
-    result = perform(one, context, limit)
-    if one.name == step and when == "after":
-        os.kill(os.getpid(), 9)
-    return result
+    return dying
 
 
 def count_writes(writes, last: int) -> None:
@@ -55,16 +55,21 @@ def count_writes(writes, last: int) -> None:
             setattr(cls, name, dying_after(getattr(cls, name)))
 
 
-if step in ("nth write", "nth event"):
-    count_writes(WRITES if step == "nth write" else EVENTS, int(when))
-    reimage(folder)
-elif step == "run":
-    reimage(folder)
-elif step != "resume":
-    workflow.perform = dying
-    reimage(folder)
-else:
-    site = OpenSite(folder)
-    runs = [r.id for r in site.store.runs() if r.status not in FINAL]
-    for record in finish(site, runs):
-        print(record.status, record.error)
+def main(folder: Path, step: str, when: str) -> None:
+    if step in ("nth write", "nth event"):
+        count_writes(WRITES if step == "nth write" else EVENTS, int(when))
+        reimage(folder)
+    elif step == "run":
+        reimage(folder)
+    elif step != "resume":
+        workflow.perform = dying_at(step, when, workflow.perform)
+        reimage(folder)
+    else:
+        site = OpenSite(folder)
+        runs = [r.id for r in site.store.runs() if r.status not in FINAL]
+        for record in finish(site, runs):
+            print(record.status, record.error)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -34,6 +34,7 @@ from metalimmu.store.sqlite import HOSTS, SqliteStore
 ACTS = 13  # of one host's run
 FAILS = 0.02  # of all acts
 DIES = 0.002  # before, and after, each write of the driver
+MEANWHILE = 0.2  # of plannings of a way back with no other host under way: a person's word comes before the act
 OLD, NEW = "web@1", "web@2"
 DAY = 86_400.0
 BEGIN = 1_800_000_000.0
@@ -47,14 +48,30 @@ class Wrong(BaseException):
     """What may never be."""
 
 
-class Inline:
-    """An executor that does it at once, and lets the controller die in it."""
+class Later:
+    """The driver's threads: what they do comes after what the driver and people do meanwhile; the controller dies in it."""
+
+    def __init__(self, meanwhile: Callable[[RolloutRecord], None]) -> None:
+        self._meanwhile = meanwhile
+        self._asked: list[tuple[Future[None], Callable[[], None]]] = []
 
     def submit(self, function: Callable[..., None], *args: Any, **kwargs: Any) -> Future[None]:
+        def work() -> None:
+            if kwargs.get("back"):
+                self._meanwhile(args[0])
+            function(*args, **kwargs)
+
         done: Future[None] = Future()
-        function(*args, **kwargs)
-        done.set_result(None)
+        self._asked.append((done, work))
         return done
+
+    def run(self) -> bool:
+        """All that was asked for. Was there anything?"""
+        asked, self._asked = self._asked, []
+        for done, work in asked:
+            work()
+            done.set_result(None)
+        return bool(asked)
 
 
 class Mortal:
@@ -187,8 +204,9 @@ class Sim:
     def _driver(self) -> Driver:
         source = _Source(self)
         mortal = Mortal(self, self.store)
+        self.workers = Later(self._meanwhile)
         return Driver(
-            mortal, source, source, Inline(), by="sim",
+            mortal, source, source, self.workers, by="sim",
             clock=lambda: self.now, monotonic=lambda: self.steady,
         )  # type: ignore[arg-type]  # fmt: skip
 
@@ -252,7 +270,7 @@ class Sim:
 
     def _tick(self) -> None:
         try:
-            while self.driver.tick():
+            while self.driver.tick() or self.workers.run():
                 pass
         except Died:
             self.deaths += 1
@@ -288,6 +306,15 @@ class Sim:
             self.now += self.dice.choice([-3600.0, 3600.0])
         else:
             self._power_off(self.dice.choice(list(self.rules.hosts)))
+
+    def _meanwhile(self, rollout: RolloutRecord) -> None:
+        """While a host is looked at, a person pauses or cancels its rollout, and the driver hears it first: with nothing
+        else to be finished, that is its end.
+        """
+        if self.dice.random() < MEANWHILE and not self._busy(rollout.id):
+            state = self.dice.choice([RolloutState.paused, RolloutState.cancelling])
+            self.store.rollouts.set(rollout.id, expect=(RolloutState.running,), state=state)
+            self.driver.tick()
 
     def _power_off(self, host: str) -> None:
         asked = act("power off", host, {})
@@ -364,6 +391,7 @@ class Sim:
     def _begins(self, run: RunRecord) -> None:
         """Checked by our own counting."""
         host, rules = run.host, self.rules
+        assert self.store.rollouts.get(run.options["rollout"]).state is RolloutState.running
         mine = rules.hosts[host]
         changing = {r.host for r in self.store.runs(status=(RunStatus.queued, RunStatus.running), limit=5000)}
         assert len(changing) <= rules.max_hosts

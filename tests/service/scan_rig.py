@@ -40,6 +40,7 @@ class Machine:
     logs: tuple[LogEntry, ...] = ()
     jobs: tuple[Job, ...] = ()
     waiting: tuple[str, ...] = ()
+    staged: dict[str, Value] = field(default_factory=dict)
     reads: int = 0
     log_reads: int = 0
 
@@ -93,6 +94,7 @@ class Rig:
             unknown=dict(m.unknown),
             jobs=m.jobs,
             waiting=m.waiting,
+            staged=dict(m.staged),
             sources={"bios": "/redfish/v1/Systems/1/Bios", "pending": "/redfish/v1/Systems/1/Bios/Settings"},
         )
 

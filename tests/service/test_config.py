@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 import scan_rig
 from config_rig import NEWER, SECRET, USER, Site, deployed, listening, push, record
 from drive import reimage
 
 from metalimmu.errors import GuardRefused, ReadOnlyMode, SecretError, TemplateError, UsageError
+from metalimmu.plan.push import CONFIRM, fetched
 from metalimmu.plan.types import Word
-from metalimmu.service import configs, hosts, pushes
+from metalimmu.service import configs, hosts, pushes, rollouts
 from metalimmu.service.backup.archive import decompress
 from metalimmu.service.backup.make import Protection, backup
 from metalimmu.service.configs import Configs
 from metalimmu.service.freezes import freeze, thaw
 from metalimmu.service.scans.drift import drifts
 from metalimmu.service.scans.scan import scan
+from metalimmu.service.worker import Worker
 from metalimmu.store.records import RunStatus
 from metalimmu.wire.messages import PROOF_FILE
 
@@ -59,6 +62,16 @@ def test_what_was_deployed_and_what_the_site_says_now(one: Site, stack: ExitStac
     assert "-ntp: {servers: [ntp1]}" in changes[0].lines
     assert "+ntp: {servers: [ntp2]}" in changes[0].lines
     assert "ntp2" in configs.render_now(site, "node-1")["user-data"]
+
+
+def test_an_address_in_it_is_the_one_that_was_served(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path, template="#cloud-config\nphone_home: {url: '{{ controller.phone_home }}'}\n")
+    text = (site.rack.site / "site.yaml").read_text()
+    boot = site.rack.boot_url.replace("127.0.0.1", "localhost")
+    (site.rack.site / "site.yaml").write_text(text.replace("urls:\n", f"urls:\n  boot: {boot}\n"))
+    machine = deployed(site, stack)
+    assert f"{boot}/p/" in machine.disk.seed["user-data"]
+    assert site.word() == (Word.match, "")
 
 
 def test_a_template_that_no_longer_renders_is_unknown(one: Site, stack: ExitStack) -> None:
@@ -241,15 +254,82 @@ def test_another_role_is_no_config_push(one: Site, stack: ExitStack) -> None:
 
 def test_the_first_host_goes_alone_and_none_after_a_failure(tmp_path: Path, stack: ExitStack) -> None:
     site = Site(tmp_path, 3)
-    site.rack.power_up(stack, pace=0.2, faults={"node-1": {"config_fails": "no"}})
+    site.rack.power_up(stack, pace=0.2, faults={"node-2": {"config_fails": "no"}})
     for host in site.rack.names:
         assert reimage(site.rack.site, host).status is RunStatus.succeeded
     site.role(vars={"ntp": "ntp2"})
-    assert [(e.host, e.state) for e in push(site, "node-1", "node-2", "node-3")] == [("node-1", "failed")]
-    assert record(site, "node-2").push is None
-    second = push(site, "node-2", "node-1", "node-3")
-    assert (second[0].host, second[0].state) == ("node-2", "applied")
+    assert [(e.host, e.state) for e in push(site, "node-2", "node-3")] == [("node-2", "failed")]
+    assert record(site, "node-3").push is None
+    second = push(site, "node-3", "node-2", "node-1")
+    assert (second[0].host, second[0].state) == ("node-1", "applied")
     assert record(site, "node-3").push is not None  # the second batch: together with the one that fails
+
+
+def test_pushes_of_a_wave_keep_to_the_guards(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path, 3)
+    site.rack.power_up(stack, pace=0.2)
+    for host in site.rack.names:
+        assert reimage(site.rack.site, host).status is RunStatus.succeeded
+    for host in site.rack.names:
+        site.change("hosts/rack.yaml", host, location={"rack": "r1"}, pool="web")
+    site.rack.write("pools/web.yaml", {"batch": "67%", "failure_domain": ["rack"]})
+    site.role(vars={"ntp": "ntp2"})
+    opened = site.open()
+    assert [w for _, w in rollouts.waves_of(opened, site.rack.names)] == [1, 2, 2]
+    worker = Worker(opened, runs=False)
+    stack.callback(opened.close)
+    stack.callback(worker.stop)
+    under_way, refused = [], []
+
+    def listening() -> None:
+        worker.try_start()
+        mine = opened.store.rollouts.standing().pushed
+        under_way.append(len(mine))
+        free = next(h for h in site.rack.names if h not in mine)
+        if mine and not refused:  # what others ask for meanwhile
+            with pytest.raises(GuardRefused, match="rack r1"):
+                hosts.power(opened, free, "off")
+            refused.append(free)
+
+    ended = list(pushes.roll(opened, site.rack.names, listening=listening))
+    assert [(e.host, e.state) for e in ended] == [(h, "applied") for h in site.rack.names]
+    assert max(under_way) == 1
+    assert refused
+    assert opened.store.rollouts.standing().pushed == {}
+
+
+def test_a_failure_in_a_wave_begins_no_more_of_it(tmp_path: Path, stack: ExitStack) -> None:
+    site = Site(tmp_path, 3)
+    site.rack.power_up(stack, pace=0.2, faults={"node-2": {"config_fails": "no"}})
+    for host in site.rack.names:
+        assert reimage(site.rack.site, host).status is RunStatus.succeeded
+    site.rack.write("pools/web.yaml", {"failure_domain": ["rack"]})
+    for host in site.rack.names:
+        site.change("hosts/rack.yaml", host, location={"rack": "r1"}, pool="web")
+    site.role(vars={"ntp": "ntp2"})
+    ended = push(site, *site.rack.names, batch=2)
+    assert [(e.host, e.state) for e in ended] == [("node-1", "applied"), ("node-2", "failed")]
+    assert record(site, "node-3").push is None
+
+
+def test_a_machine_that_asks_late_is_asked_about_again(one: Site, stack: ExitStack) -> None:
+    """Its push has not counted for a while; from the moment that it fetches, it does."""
+    machine = deployed(one, stack)
+    one.role(vars={"ntp": "ntp2"})
+    site = one.open()
+    made = pushes.push(site, "node-1")
+    assert list(site.store.rollouts.standing().pushed) == ["node-1"]
+    d = Configs(site).deployment("node-1")
+    assert d is not None
+    site.store.update_deployment(d.id, push=msgspec.structs.replace(made, until=1.0))
+    assert site.store.rollouts.standing().pushed == {}
+    until = fetched(made, 1e12)["until"]
+    assert until - 1e12 == site.spec("node-1").limits["apply"] + CONFIRM
+    listening(one, 2)
+    assert "ntp2" in machine.disk.seed["user-data"]
+    kept = record(one).push
+    assert kept.state == "applied"
+    assert kept.until > kept.fetched
 
 
 # secrets

@@ -17,9 +17,11 @@ from rack import Rack
 
 from metalimmu.boot import tls
 from metalimmu.boot.listeners import Listener
+from metalimmu.boot.loaders import Loaders
+from metalimmu.desired.netboot import Netboot
 from metalimmu.errors import SecretError
 from metalimmu.main import run
-from metalimmu.service.doctor import machine, network, state
+from metalimmu.service.doctor import machine, netboot, network, state
 from metalimmu.service.doctor.check import Check, Verdict
 from metalimmu.service.doctor.examine import examine
 from metalimmu.service.doctor.probes import Clock, System
@@ -44,6 +46,9 @@ class Fake:
     space: tuple[int, int, int] = (100 * GIB, 200 * GIB, 1_000_000)
     missing: set[str] = field(default_factory=set)
     dead: set[int] = field(default_factory=set)
+    interfaces: set[str] = field(default_factory=lambda: {"eth1"})
+    without: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
 
     def listen(self, listener: Listener) -> str:
         return self.busy.get(listener.port, "")
@@ -71,6 +76,17 @@ class Fake:
 
     def alive(self, pid: int) -> bool:
         return pid not in self.dead
+
+    def interface(self, name: str) -> bool:
+        return name in self.interfaces
+
+    def lacks(self) -> tuple[str, ...]:
+        return self.without
+
+    def dhcp(self, interface: str) -> tuple[str, ...]:
+        assert interface in self.interfaces
+        assert not self.without
+        return self.servers
 
     def now(self) -> float:
         return NOW
@@ -147,6 +163,47 @@ def test_the_address_of_machines(rack: Rack, host: str, fake: Fake, verdict: str
     found = said(network.addresses(docs(rack), fake, pin="aa"))["urls.machines"]
     assert found[0] == verdict
     assert words in found[1]
+
+
+def test_the_address_of_boot_loaders(rack: Rack) -> None:
+    urls = {"bmc": "http://10.0.0.5:8080", "machines": "https://10.0.0.5:8443", "boot": "http://10.7.7.7:8081"}
+    document(rack, urls=urls)
+    found = said(network.addresses(docs(rack), Fake(), pin="aa"))["urls.boot"]
+    assert (found[0], "10.7.7.7 is no address of this machine" in found[1]) == ("warn", True)
+
+
+DHCP = Netboot(mode="dhcp", interface="eth1", range="10.0.0.9-10.0.0.99")
+PROXY = Netboot(mode="proxy", interface="eth1", range="10.0.0.0/24")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fake", "holder", "name", "verdict", "words"),
+    [
+        (DHCP, Fake(), None, "programs", "ok", "snponly.efi"),
+        (DHCP, Fake(missing={"dnsmasq"}), None, "programs", "fail", "apt-get install dnsmasq-base"),
+        (DHCP, Fake(), None, "interface", "ok", "eth1"),
+        (DHCP, Fake(interfaces=set()), None, "interface", "fail", "no interface eth1"),
+        (DHCP, Fake(), None, "rights", "ok", ""),
+        (DHCP, Fake(without=("CAP_NET_RAW",)), None, "rights", "fail", "would lack CAP_NET_RAW"),
+        (DHCP, Fake(without=("CAP_NET_RAW",)), "vm pid 7", "rights", "ok", "vm pid 7 is the site's worker"),
+        (DHCP, Fake(without=("CAP_NET_RAW",)), None, "DHCP servers", "unknown", "only root"),
+        (DHCP, Fake(), None, "DHCP servers", "ok", "no other on eth1"),
+        (DHCP, Fake(servers=("10.0.0.5",)), "vm pid 7", "DHCP servers", "ok", "no other"),  # ours
+        (DHCP, Fake(servers=("10.0.0.1",)), None, "DHCP servers", "fail", "another one answers on eth1: 10.0.0.1"),
+        (PROXY, Fake(servers=("10.0.0.1",)), None, "DHCP servers", "ok", "10.0.0.1 gives the addresses"),
+        (PROXY, Fake(), None, "DHCP servers", "warn", "machines get no address"),
+    ],
+)
+def test_network_boot(settings: Netboot, fake: Fake, holder: str | None, name: str, verdict: str, words: str) -> None:
+    found = said(netboot.netboot(settings, Loaders(""), fake, holder=holder))[f"netboot: {name}"]
+    assert found[0] == verdict
+    assert words in found[1]
+
+
+def test_network_boot_that_is_off_or_has_no_loaders() -> None:
+    assert said(netboot.netboot(Netboot(), Loaders(""), Fake(missing={"dnsmasq"}), holder=None)) == {}
+    none = Loaders("", {"snponly.efi": ("/not/there", "ipxe")})
+    assert "apt-get install ipxe" in said(netboot.netboot(DHCP, none, Fake(), holder=None))["netboot: programs"][1]
 
 
 def test_in_a_lab_loopback_is_what_bmcs_reach(rack: Rack) -> None:
@@ -430,5 +487,8 @@ def test_this_machine_answers() -> None:
     assert real.program("sh")
     assert real.program("no-such-program") is None
     assert real.alive(os.getpid())
+    assert real.interface("lo")
+    assert not real.interface("nope0")
+    assert set(real.lacks()) <= {"CAP_NET_BIND_SERVICE", "CAP_NET_ADMIN", "CAP_NET_RAW"}
     assert real.clock().synchronized in (True, False, None)
     assert real.clock().error >= 0

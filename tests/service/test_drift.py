@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from scan_rig import Rig, away, rig
@@ -21,6 +22,7 @@ from metalimmu.plan.types import DRIFT
 from metalimmu.service.alerts.evaluate import evaluate
 from metalimmu.service.alerts.notice import Notice, Told
 from metalimmu.service.scans import export as drift_export
+from metalimmu.service.scans.accept import accept
 from metalimmu.service.scans.drift import drifts, findings, hosts_of, show
 from metalimmu.service.scans.history import history
 from metalimmu.service.scans.outliers import outliers, rows
@@ -138,7 +140,44 @@ def test_export_for_those_who_mend_by_other_means(fleet):
         "bios_attributes": {"Sriov": "Enabled", "Turbo": "On"},
         "resource_id": "1",
     }
-    assert list(drift_export.left_out(left)) == ["1 settings of 1 hosts left out: the machine has no such attribute"]
+    assert list(drift_export.left_out(left)) == ["1 setting of 1 host left out: the machine has no such attribute"]
+    assert list(drift_export.remarks(found)) == []
+
+
+def test_export_knows_who_wants_an_etag_and_who_a_job(fleet):
+    for name, maker in (("n0", "Supermicro"), ("n1", "Dell Inc."), ("n2", "HPE")):
+        fleet.machines[name].manufacturer = maker
+        fleet.machines[name].settings["bios.Sriov"] = "Disabled"
+    (fleet.folder / "profiles/acme.yaml").write_text("match: {model: A1}\nbios_raw: {Sriov: Enabled}\n")
+    scan(fleet.site(), read=fleet.read)
+    found, left = drift_export.mends(fleet.site(), hosts_of(fleet.site()))
+    requests = {r["host"]: r for r in json.loads(drift_export.redfish(found))}
+    assert {host for host, r in requests.items() if "first" in r} == {"n0"}
+    assert requests["n0"]["first"]["send as"] == "If-Match"
+    (said,) = drift_export.remarks(found)
+    assert said.startswith("n0: refused (428) without If-Match")
+    (play,) = yaml.safe_load(drift_export.ansible(found))
+    jobs = [task for task in play["tasks"] if "community.general.idrac_redfish_command" in task]
+    assert [task["name"] for task in jobs] == ["n1: the job that applies them at the next reboot"]
+    assert left == []
+
+
+def test_a_bmc_without_a_settings_object_is_left_out(fleet, monkeypatch):
+    fleet.machines["n0"].settings["bios.Sriov"] = "Disabled"
+    whole = Rig.snapshot
+
+    def without(self, name):
+        found = whole(self, name)
+        return msgspec.structs.replace(found, sources={k: v for k, v in found.sources.items() if k != "pending"})
+
+    monkeypatch.setattr(Rig, "snapshot", without)
+    scan(fleet.site(), read=fleet.read)
+    found, left = drift_export.mends(fleet.site(), hosts_of(fleet.site()))
+    assert found == []
+    assert json.loads(drift_export.redfish(found)) == []
+    assert list(drift_export.left_out(left)) == [
+        "1 setting of 1 host left out: the BMC names no @Redfish.Settings object to write to"
+    ]
 
 
 def test_a_playbook_runs_nothing_that_a_bmc_says():
@@ -218,6 +257,82 @@ def test_who_did_it_is_known_while_the_word_changes(fleet):
     scan(fleet.site(), read=fleet.read)
     (one,) = drifts(fleet.site())
     assert (one.setting, one.word, one.before, one.blame) == ("bios.Sriov", "differs", "Enabled", "jim")
+
+
+def staged_by(who: str) -> tuple[LogEntry, ...]:
+    return (
+        LogEntry(at=time.time(), message="BIOS settings staged: Sriov by: " + who, account=who, kind=LogKind.other),
+    )
+
+
+def test_who_staged_a_change_is_known_before_and_after_the_reboot(fleet):
+    n0 = fleet.machines["n0"]
+    n0.staged = {"bios.Sriov": "Disabled"}
+    n0.logs = staged_by("bob")
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.word, one.actual, one.before, one.blame) == ("differs", "Enabled (Disabled staged)", "Enabled", "bob")
+    (cause,) = grouped([one])
+    assert cause.title == "bios.Sriov: Enabled -> Enabled (Disabled staged) by bob"
+    assert [b.who for b in show(fleet.site(), "n0", "Sriov").blames] == ["bob"]
+    n0.staged, n0.logs = {}, ()
+    n0.settings["bios.Sriov"] = "Disabled"
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.word, one.actual, one.before, one.blame) == ("differs", "Disabled", "Enabled", "bob")
+
+
+def test_who_staged_the_mending_is_known_and_who_is_to_blame_is_not_forgotten(fleet):
+    n0 = fleet.machines["n0"]
+    n0.settings["bios.Sriov"] = "Disabled"
+    n0.logs = (LogEntry(at=time.time(), message="BIOS changed", account="jim", kind=LogKind.bios_change),)
+    scan(fleet.site(), read=fleet.read)
+    n0.staged, n0.logs = {"bios.Sriov": "Enabled"}, staged_by("bob")
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.word, one.actual, one.before, one.blame) == ("staged", "Disabled", "Disabled", "bob")
+    assert [b.who for b in show(fleet.site(), "n0", "Sriov").blames] == ["jim", "bob"]
+    n0.staged = {}  # taken back
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.word, one.blame) == ("differs", "jim")
+
+
+def test_what_was_staged_before_the_profile_asked_has_no_change(fleet):
+    fleet.machines["n0"].staged = {"bios.Free": 8}
+    scan(fleet.site(), read=fleet.read)
+    (fleet.folder / "profiles/acme.yaml").write_text('match: {vendor: "Acme*"}\nbios_raw: {Free: 7}\n')
+    scan(fleet.site(), read=fleet.read)
+    (one,) = drifts(fleet.site())
+    assert (one.actual, one.before, one.blame) == ("7 (8 staged)", None, "")
+
+
+def test_vendor_neutral_names_are_known(fleet):
+    """As scans print them; each make has its own name for it."""
+    for name, make, attribute in (
+        ("n0", "Dell Inc.", "LogicalProc"),
+        ("n1", "HPE", "ProcHyperthreading"),
+        ("n2", "Supermicro", "Hyper_Threading_ALL__3B03"),
+    ):
+        machine = fleet.machines[name]
+        machine.manufacturer, machine.model = make, "B2"
+        machine.settings = {f"bios.{attribute}": "Disable" if name == "n2" else "Disabled", "bios.Other": 1}
+    (fleet.folder / "profiles/all.yaml").write_text("match: {model: B2}\nbios: {hyperthreading: enabled}\n")
+    scan(fleet.site(), read=fleet.read)
+    hosts = hosts_of(fleet.site(), ["n0", "n1", "n2"])
+    assert {d.host for d in drifts(fleet.site(), hosts=hosts)} == hosts
+    for name in ("hyperthreading", "neutral.hyperthreading"):
+        assert show(fleet.site(), "n0", name).setting == "bios.LogicalProc"
+        assert show(fleet.site(), "n2", name).setting == "bios.Hyper_Threading_ALL__3B03"
+        done = accept(fleet.site(), hosts, name, until="2999-01-01", reason="r")
+        assert {(w.setting, w.actual, *w.hosts) for w in done.waivers} == {
+            ("bios.LogicalProc", "Disabled", "n0"),
+            ("bios.ProcHyperthreading", "Disabled", "n1"),
+            ("bios.Hyper_Threading_ALL__3B03", "Disable", "n2"),
+        }
+    assert all(d.waived for d in drifts(fleet.site(), hosts=hosts))
+    with pytest.raises(NotFound, match=r"'neutral\.sriov'"):
+        show(fleet.site(), "n0", "neutral.sriov")
 
 
 def test_a_job_of_which_nothing_is_known_is_one_cause(fleet):

@@ -11,17 +11,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import forked
+import killed
+import msgspec
 import pytest
 from rack import Rack
 
 import metalimmu
+from metalimmu.bmc.fake_machines import FileMachine
 from metalimmu.plan.reimage import TITLES
 from metalimmu.service.site import OpenSite
 from metalimmu.store.records import RunStatus
 
 HERE = Path(__file__).parent
-KILLED = HERE / "killed.py"
-
 
 EVERY_STEP = {
     "hooks": {"before": ["true"], "after": ["true"]},
@@ -30,30 +32,37 @@ EVERY_STEP = {
 
 
 def controller(rack: Rack, step: str, when: str = "", package: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = dict(os.environ)
-    path = [str(HERE), str(HERE.parent)]
-    if package:
-        path.insert(0, str(package))
-    env["PYTHONPATH"] = os.pathsep.join(path)
+    if package is None:
+        return forked.run(killed.main, rack.site, step, when)
+    path = os.pathsep.join((str(package), str(HERE), str(HERE.parent)))
     return subprocess.run(
-        [sys.executable, str(KILLED), str(rack.site), step, when],
+        [sys.executable, str(killed.__file__), str(rack.site), step, when],
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
-        env=env,
+        env={**os.environ, "PYTHONPATH": path},
     )
 
 
 def killed_and_resumed(
-    folder: Path, step: str, when: str, package: Path | None = None, *, fault: tuple[Any, ...] = (), **role: Any
+    folder: Path,
+    step: str,
+    when: str,
+    package: Path | None = None,
+    *,
+    fault: tuple[Any, ...] = (),
+    targets: tuple[str, ...] = (),
+    **role: Any,
 ) -> dict[str, Any]:
+    """`targets`: for the boot override, that the BMC names."""
     with ExitStack() as stack:
         rack = Rack(folder)
         rack.write("roles/web.yaml", {"image": "web@1", "ramdisk": "fake", **EVERY_STEP, **role})
         rack.power_up(stack, pace=0.3)
         if fault:
             rack.fault("node-1", *fault)
+        FileMachine(rack.state("node-1")).update(lambda m: msgspec.structs.replace(m, targets=targets))
         died = controller(rack, step, when)
         if died.returncode == 0 and step == "nth write":
             return {"writes": int(when)}  # it has fewer

@@ -12,8 +12,15 @@ NOT_TAKEN = ("insert_media", "BmcRefused", None)
 
 
 def test_resume_finishes_a_boot_from_the_network(tmp_path: Path) -> None:
-    for found in killed(tmp_path, [("offer", "after"), ("withdraw", "after")], boot="pxe"):
+    cases = [("offer", "after"), ("pxe", "after"), ("withdraw", "after")]
+    for found in killed(tmp_path, cases, boot="pxe"):
         assert (found["method"], found["boots"], found["chunks"]) == ("pxe", 2, 4), found
+
+
+def test_resume_finishes_a_boot_by_uefi_http(tmp_path: Path) -> None:
+    targets = ("None", "Cd", "Pxe", "UefiHttp")
+    for found in killed(tmp_path, [("http-boot", "after")], boot="uefi-http", targets=targets):
+        assert (found["method"], found["boots"], found["chunks"]) == ("uefi-http", 2, 4), found
 
 
 def test_a_machine_that_asked_while_nobody_was_there_is_started_again(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +100,29 @@ def offered(host: str) -> DeploymentRecord:
     return DeploymentRecord(
         id="d1", run="d1", host=host, assignment=assignment, fence=1, method="pxe", offered=time.time(), **hashes
     )
+
+
+SWITCH = """\
+- name: leaf-1
+  kind: switch
+  serial: LEAF1
+  bmc: "ssh://10.98.0.5"
+  switch: {platform: x86_64-lab_switch-r0, base_mac: "52:54:00:10:00:01", mgmt_mac: "52:54:00:10:00:02", user: admin}
+"""
+
+
+def test_switches_are_known_while_no_run_is_theirs(tmp_path, wire):
+    """With `answer: known` one that is not would lose its address."""
+    site(tmp_path, wire).close()
+    (tmp_path / "hosts" / "switches.yaml").write_text(SWITCH)
+    opened = OpenSite(tmp_path)
+    netboot = side(opened)
+    told = []
+    netboot._look(SimpleNamespace(update=lambda hosts, options: told.append((list(hosts), options))))
+    opened.close()
+    ((hosts, options),) = told
+    assert "52:54:00:10:00:02,set:switch-leaf-1" in hosts
+    assert options == []
 
 
 def test_hosts_are_known_by_their_nics(tmp_path, wire):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,6 +52,31 @@ def site(tmp_path: Path):
     opened.store.add_deployment(record)
     yield opened
     opened.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "listens", "told"),
+    [
+        ("http://10.98.0.1:8080", True, ["dhcp-option=tag:onie,option:log-server,10.98.0.1"]),
+        ("http://10.98.0.1:8080", False, []),  # ONIE would talk to a port where nobody is
+        ("http://localhost:8080", True, ["dhcp-option=tag:onie,option:log-server,127.0.0.1"]),
+        ("http://localhost:8080", False, []),
+        ("http://no-such-name.invalid:8080", True, []),
+        ("http://[fd00::5]:8080", True, []),
+    ],
+)
+def test_dnsmasq_takes_whatever_address_machines_reach_us_at(site, tmp_path, url, listens, told):
+    if listens:
+        (tmp_path / "site.yaml").write_text(SITE + 'listen: {syslog: "127.0.0.1:5514"}\n')
+        site = OpenSite(tmp_path)
+    text = NetbootSide(site, url, lambda path, _: path, Content()).config(tmp_path, tmp_path / "leases")
+    assert [line for line in text.splitlines() if "log-server" in line] == told
+    for name in ("hosts", "options"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "dnsmasq.conf").write_text(text)
+    argv = ["dnsmasq", "--test", "-C", tmp_path / "dnsmasq.conf"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
 
 
 def files(root: Path) -> dict[str, str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -14,12 +16,15 @@ import yaml
 from drive import reimage
 from rack import Rack
 
+from metalimmu.bmc.fake import FakeBmc
 from metalimmu.bmc.fake_machines import FileMachine
 from metalimmu.errors import BmcUnsupported
 from metalimmu.observed.machine import Drive
+from metalimmu.service.netboot import NetbootSide
 from metalimmu.service.planning import plan_host
 from metalimmu.service.site import OpenSite
 from metalimmu.store.records import RunRecord, RunStatus
+from metalimmu.workflows.silence import why
 
 SHORT = {"power": "3s", "media": "2s", "check_in": "3s", "stall": "4s", "phone_home": "4s", "bmc": "4s"}
 NAMED = ("None", "Cd", "Pxe", "UefiHttp")
@@ -120,6 +125,48 @@ def test_auto_without_virtual_media_is_pxe_where_we_answer_dhcp(rack: Rack) -> N
     assert plan.method_why.startswith("virtual-media: the BMC offers no virtual CD")
 
 
+DHCP = {"mode": "dhcp", "interface": "eth9", "range": "10.0.0.5-10.0.0.9"}
+PROXY = {"mode": "proxy", "interface": "eth9", "range": "10.0.0.0/24"}
+SERVED: dict[str, tuple[dict[str, Any], dict[str, Any], list[str], str]] = {
+    "dhcp": (DHCP, {}, ["uefi-http", "pxe"], ""),
+    "a proxy answers no HTTPClient": (PROXY, {}, ["pxe"], "uefi-http: UEFI HTTP clients are not answered by us"),
+    "shim has no HTTP": ({**DHCP, "loader": "shim"}, {}, ["pxe"], "uefi-http: `netboot: loader: shim`"),
+    "shim is for UEFI": ({**DHCP, "loader": "shim"}, {"firmware": "bios"}, [], "has nothing for that"),
+    "shim knows MACs": ({**DHCP, "loader": "shim"}, {"nics": []}, [], "the host document has no `nics:`"),
+    "serial numbers do elsewhere": (DHCP, {"nics": []}, ["uefi-http", "pxe"], ""),
+}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_auto_takes_what_our_dhcp_serves(rack: Rack, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """On a BMC that takes no address, so that DHCP must name the loader."""
+    netboot, host, methods, why = SERVED[name]
+    said = FakeBmc.boot_override
+    monkeypatch.setattr(FakeBmc, "boot_override", lambda bmc: msgspec.structs.replace(said(bmc), takes_uri=False))
+    change(rack, media={}, targets=NAMED)
+    edit(rack, "site.yaml", netboot=netboot)
+    documents = rack.site / "hosts" / "rack.yaml"
+    (document,) = yaml.safe_load(documents.read_text())
+    documents.write_text(yaml.safe_dump([document | {k: v for k, v in host.items() if k == "nics"}]))
+    edit(rack, "roles/web.yaml", **{k: v for k, v in host.items() if k == "firmware"})
+    if not methods:
+        with pytest.raises(BmcUnsupported, match=why):
+            plan_host(site(rack), "node-1")
+        return
+    plan = plan_host(site(rack), "node-1")
+    assert [plan.method, *(w.method for w in plan.ways)] == methods
+    assert why in plan.method_why
+
+
+def test_under_secure_boot_no_bmc_is_given_an_unsigned_loader(rack: Rack) -> None:
+    change(rack, media={}, targets=NAMED)
+    edit(rack, "site.yaml", netboot={**PROXY, "loader": "shim"})
+    plan = plan_host(site(rack), "node-1")
+    assert (plan.method, plan.ways) == ("pxe", ())
+    edit(rack, "site.yaml", netboot=PROXY)
+    assert plan_host(site(rack), "node-1").method == "uefi-http"  # by an address, which needs no DHCP of ours
+
+
 def test_what_the_site_lacks_is_said(rack: Rack) -> None:
     change(rack, targets=NAMED)
     described = rack.site / ".metalimmu" / "ramdisk" / "fake" / "ramdisk.json"
@@ -186,6 +233,67 @@ def test_when_every_method_fails_the_last_one_says_why(hasty: Rack, stack: ExitS
     record, d = site(hasty).store.host("node-1"), site(hasty).store.deployment(run.id)
     assert record.quarantine is not None
     assert (d.offered, hasty.machine("node-1").boot.enabled) == (None, "Disabled")
+
+
+MAC = "52:54:00:00:00:01"
+LEASE = f"dnsmasq-dhcp[7]: DHCPACK(eth9) 10.0.0.5 {MAC}"
+SILENT: dict[str, tuple[list[str], str, str]] = {
+    "TFTP is blocked": ([LEASE], "DHCP answered, no TFTP request came: is UDP 69 blocked?", "let UDP pass"),
+    "no IPv4 DHCP": ([f"dnsmasq-dhcp[7]: DHCPACK(eth9) 10.0.0.6 {MAC[:-1]}9"], f"request came from {MAC}", "IPv6 only"),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_how_far_a_silent_machine_came(
+    hasty: Rack, stack: ExitStack, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """From dnsmasq's log to what the run says. The machine itself does nothing."""
+    lines, said, hint = SILENT[name]
+
+    def start(side: NetbootSide) -> None:
+        child: Any = SimpleNamespace(update=lambda *_: True, stop=lambda: None)
+
+        def listen() -> None:
+            while not side._stop.wait(0.02):
+                side._look(child)
+                if side._offers:
+                    for line in lines:
+                        side._hear(line)
+                    return
+
+        side._child, side._thread = child, threading.Thread(target=listen)
+        side._thread.start()
+
+    monkeypatch.setattr(NetbootSide, "start", start)
+    power_up(hasty, stack)
+    change(hasty, netboot="")
+    edit(hasty, "site.yaml", netboot=DHCP)
+    run = reimage(hasty.site, method="pxe")
+    assert run.error is not None
+    assert said in run.error.message
+    assert hint in run.error.hint
+
+
+@pytest.mark.parametrize(
+    ("method", "mode", "heard", "nics", "words"),
+    [
+        ("pxe", "off", {"lease"}, (MAC,), ""),  # others answer: nothing is heard
+        ("pxe", "dhcp", set(), (), ""),  # whose request it was is not known
+        ("uefi-http", "proxy", set(), (MAC,), ""),  # not asked of us
+        ("uefi-http", "dhcp", {"lease"}, (MAC,), "no HTTP request came"),
+        ("pxe", "proxy", {"lease"}, (MAC,), "is UDP 69 or 4011 blocked"),
+        ("pxe", "dhcp", {"lease", "tftp-ended"}, (MAC,), "broke off"),
+        ("pxe", "dhcp", {"lease", "tftp-failed"}, (MAC,), "could not send"),
+        ("pxe", "dhcp", {"lease", "tftp-ended", "loader"}, (MAC,), "its boot loader, which asked nothing"),
+        ("pxe", "dhcp", {"no-address"}, (MAC,), "no address left"),
+    ],
+)
+def test_only_what_can_be_known_is_said(
+    method: str, mode: str, heard: set[str], nics: tuple[str, ...], words: str
+) -> None:
+    what, hint = why(method, mode, heard, nics)
+    assert words in what
+    assert bool(what) == bool(hint) == bool(words)
 
 
 def test_a_machine_that_was_off_in_between_is_offered_again(hasty: Rack, stack: ExitStack) -> None:

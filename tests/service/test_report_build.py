@@ -120,7 +120,7 @@ def test_only_some_hosts(fleet: Fleet) -> None:
 def test_waived_drift_is_shown_as_such_and_not_counted(fleet: Fleet) -> None:
     fleet.scan(1, {"n1": [finding("bios.A", "Enabled")]})
     day = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 30 * DAY))
-    waiver = {"hosts": ["n1"], "setting": "bios.A", "actual": "Enabled", "until": day, "reason": "waits for a part", "by": "ann", "since": "2026-01-01"}  # fmt: skip
+    waiver = {"hosts": ["n1"], "setting": "bios.A", "actual": "Enabled", "until": day, "reason": "waits for a part", "by": "ann", "since": "2026-09-21"}  # fmt: skip
     (fleet.site.folder / "waivers.yaml").write_text(yaml.safe_dump([waiver]))
     fleet.site.reload()
     found = build(fleet.site, now=NOW)

@@ -19,6 +19,7 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing fails by chance."""
     monkeypatch.setattr(rollout_sim, "FAILS", 0.0)
     monkeypatch.setattr(rollout_sim, "DIES", 0.0)
+    monkeypatch.setattr(rollout_sim, "MEANWHILE", 0.0)
 
 
 def site(hosts: int = 4, **host: object) -> Sim:
@@ -135,3 +136,40 @@ def test_a_fault_of_ours_in_planning_fails_one_host(sim: Sim, monkeypatch: pytes
     sim.run([name], unrest=False)
     assert states(sim, name) == {RowState.done: 3, RowState.failed: 1}
     assert any("a fault in metalimmu: ZeroDivisionError" in r.reason for r in sim.store.rollouts.hosts(name))
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_cancel_while_a_host_is_planned_begins_nothing(
+    sim: Sim, monkeypatch: pytest.MonkeyPatch, *, back: bool
+) -> None:
+    name = ask(sim, auto_rollback=True)
+    if back:  # the first host fails after it was written
+        sim._tick()
+        (run,) = sim.store.runs(status=RunStatus.queued)
+        sim.picked.add(run.id)
+        sim.store.update_host(run.host, state="deploying")
+        sim._written(run, sim.plan_of[run.id], 5)
+    real = sim.plan
+
+    def slow(rollout, row, *, back):  # type: ignore[no-untyped-def]
+        made = real(rollout, row, back=back)
+        sim.store.rollouts.set(name, state=RolloutState.cancelling)
+        sim.driver.tick()
+        return made
+
+    monkeypatch.setattr(sim, "plan", slow)
+    sim.driver = sim._driver()
+    sim._tick()
+    assert sim.store.rollouts.get(name).state is RolloutState.cancelled
+    assert sim.store.runs(status=RunStatus.queued) == []
+    assert sim.store.leases() == []
+
+
+def test_a_host_that_soaks_again_is_looked_at_anew(sim: Sim) -> None:
+    name = ask(sim, soak=60.0)
+    until(sim, name, RowState.soaking)
+    sim._tick()
+    assert sim.driver._watched
+    sim.run([name], unrest=False)
+    assert sim.store.rollouts.get(name).state is RolloutState.done
+    assert sim.driver._watched == {}

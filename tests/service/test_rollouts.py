@@ -190,6 +190,24 @@ def test_a_freeze_in_mid_wave_lets_hosts_under_way_finish(tmp_path: Path, stack:
     assert fleet.finish(record).state is RolloutState.done
 
 
+def test_an_interrupted_run_of_a_frozen_host_is_not_resumed_with_its_rollout(tmp_path: Path, stack: ExitStack) -> None:
+    fleet = Fleet(tmp_path, stack, 3, faults={"node-1": {"network_cut": "2"}})
+    record = fleet.ask()
+    fleet.id = record.id
+    fleet.until(lambda: fleet.in_step("write"), "it never wrote")
+    fleet.worker.stop()
+    rollouts.interrupt(fleet.site, record.id)
+    (run,) = fleet.site.store.runs(status=RunStatus.interrupted)
+    frozen = freeze(fleet.site, reason="audit", selector="name=node-1")
+    with pytest.raises(GuardRefused, match="node-1 is frozen"):
+        rollouts.resume(fleet.site, record.id)
+    assert fleet.site.store.run(run.id).status is RunStatus.interrupted
+    assert fleet.now().state is RolloutState.paused
+    thaw(fleet.site, frozen.id)
+    rollouts.resume(fleet.site, record.id)
+    assert fleet.site.store.run(run.id).status is RunStatus.queued
+
+
 def test_a_guard_tightened_during_a_run_holds_before_the_power_step(tmp_path: Path, stack: ExitStack) -> None:
     """Nothing was taken away yet: the host is what it was, and nobody is in quarantine."""
     fleet = Fleet(tmp_path, stack, 2, hooks={"before": [{"command": ["sleep", "8"]}]}, min_active=0)

@@ -14,12 +14,14 @@ import msgspec
 import pytest
 from scan_rig import GOOD, Rig, away, rig
 
+from metalimmu.cli.scan_progress import words
 from metalimmu.errors import BmcLoginRefused, NotFound, StoreError, UsageError
 from metalimmu.observed.log_entry import LogEntry, LogKind
 from metalimmu.observed.registry import Attribute, Registry
 from metalimmu.observed.types import Reason, Unknown
 from metalimmu.plan.types import DRIFT, Word
 from metalimmu.service.scans import reading as scan_reading
+from metalimmu.service.scans.record import Progress
 from metalimmu.service.scans.registries import AGAIN, TRIES, Key, Registries
 from metalimmu.service.scans.result import MaxUnknown, exit_status, max_unknown
 from metalimmu.service.scans.scan import LAST, scan
@@ -374,6 +376,15 @@ def test_of_one_cause_only_some_logs_are_read(tmp_path):
     scan(made.site(), read=made.read)
     assert sum(m.log_reads for m in made.machines.values()) == 20
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("done", "elapsed", "rate"),
+    [(1, 100.0, ""), (1, 2.0, ", 0.5/s"), (5, 2.0, ", 2.5/s"), (500, 2.0, ", 250/s"), (0, 2.0, "")],
+)
+def test_progress_never_says_that_nothing_happens_while_something_does(done, elapsed, rate):
+    said = words(Progress(done=done, total=done, elapsed=elapsed, here=done))
+    assert said == f"{done} of {done} hosts, 0 unknown, 0 with drift{rate}"
 
 
 def test_progress_is_told(three):

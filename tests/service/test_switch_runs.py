@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from drive import reimage
+from hook_rig import script
 from switch_shell import LocalShell
 from switches import SwitchRack, until
 
@@ -78,7 +80,9 @@ def test_between_two_slots_and_back_by_a_reboot(fabric: Any) -> None:
     assert [s.name for s in plan.steps][-6:] == ["back", "settled", "unshift", "soak", "keep", "record"]
     first = reimage(made.site, "leaf-1")
     assert first.status is RunStatus.succeeded, first.error
-    assert site(made).store.host("leaf-1").proof_evidence["slot"] == "LAB-OS-2"
+    proof = site(made).store.host("leaf-1").proof_evidence
+    assert proof["slot"] == "LAB-OS-2"
+    assert proof["config_hash"] == proof["config_hash_before"] != ""
     assert (leaf.read("slots/current"), leaf.read("slots/default")) == ("LAB-OS-2", "LAB-OS-2")
     assert leaf.read("etc/sonic/config_db.json") == '{"OLD": {"table": "1"}}'  # nothing was wiped
     assert leaf.installs == 0
@@ -181,6 +185,70 @@ def test_a_pair_that_is_not_well_stops_it(fabric: Any) -> None:
     refused(made, "pair.peer")
 
 
+@pytest.mark.parametrize("boot", ["onie", "two-slot"])
+def test_a_pair_that_breaks_while_the_run_waits_stops_the_restart(
+    fabric: Any, monkeypatch: pytest.MonkeyPatch, boot: str
+) -> None:
+    made = fabric(boot=boot)
+    leaf, peer = made.switches.values()
+
+    def breaks() -> None:
+        peer.put("broken", "")
+        peer.refresh()
+
+    before(monkeypatch, "restart", breaks)
+    refused(made, "leaf-2's session is down")
+    assert "reboot" not in leaf.read("log").splitlines()
+    assert (leaf.read("slots/next"), leaf.read("slots/default")) == ("LAB-OS-1", "LAB-OS-1")
+
+
+def test_a_reboot_that_may_have_been_asked_is_not_asked_again_while_the_pair_is_broken(
+    fabric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The controller died between the intent and the reboot; when it is back, the peer carries nothing."""
+    import time
+
+    from metalimmu.workflows.switch_steps import ASKING
+
+    made = fabric(boot="onie")
+    settings = made.site / "site.yaml"
+    settings.write_text(settings.read_text().replace("power: 10s", "power: 2s"))
+    leaf, peer = made.switches.values()
+    opened = site(made)
+
+    def died() -> None:
+        (run,) = opened.store.switches.running()
+        opened.store.switches.update(run.id, intent=ASKING, intent_at=time.time() - 600)
+        peer.put("broken", "")
+        peer.refresh()
+
+    before(monkeypatch, "restart", died)
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert "leaf-2's session is down" in run.error.message
+    assert "reboot" not in leaf.read("log").splitlines()
+
+
+def before(monkeypatch: pytest.MonkeyPatch, name: str, does: Callable[[], None]) -> None:
+    """What happens between the run's check and its act."""
+    from metalimmu.workflows import reimage as workflow
+    from metalimmu.workflows.step import perform
+
+    def performed(step: Any, c: Any, limit: float) -> Any:
+        if step.name == name:
+            does()
+        return perform(step, c, limit)
+
+    monkeypatch.setattr(workflow, "perform", performed)
+
+
+def test_what_answers_as_the_peer_must_be_it(fabric: Any) -> None:
+    made = fabric()
+    made.switches["leaf-2"].put("eeprom-s", "LAB0009")
+    refused(made, "the serial of what answers as leaf-2 is LAB0009, not LAB0002")
+
+
 def test_another_switch_at_the_address_and_a_way_that_leads_through_it(fabric: Any) -> None:
     made = fabric()
     leaf = made.switches["leaf-1"]
@@ -189,6 +257,83 @@ def test_another_switch_at_the_address_and_a_way_that_leads_through_it(fabric: A
     leaf.put("way", "eth0")
     leaf.put("eeprom-s", "OTHER")
     refused(made, "its serial is OTHER, not LAB0001")
+
+
+def test_a_config_that_cannot_be_read_is_not_taken_for_none(fabric: Any) -> None:
+    from metalimmu.errors import GuardRefused
+    from metalimmu.service.planning import check_seen
+
+    made = fabric()
+    leaf = made.switches["leaf-1"]
+    leaf.put("sealed", "")
+    with pytest.raises(GuardRefused, match=r"config: unknown .sudo: a password is required"):
+        check_seen(plan_host(site(made), "leaf-1"))
+    refused(made, "cannot be kept: sudo: a password is required")
+    (leaf.root / "sealed").unlink()
+    (leaf.root / "etc/sonic/config_db.json").unlink()
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.succeeded, run.error
+    look = next(s for s in site(made).store.steps(run.id) if s.name == "look")
+    assert look.evidence["backup"] == "no configuration"
+
+
+def test_absent_and_unreadable_are_two_things_in_a_real_shell(fabric: Any) -> None:
+    from metalimmu.service.switches import connect
+
+    made = fabric(ssh=True)
+    leaf = made.switches["leaf-1"]
+    opened = site(made)
+
+    def config() -> tuple[str, str]:
+        facts = connect(opened, opened.spec("leaf-1"), mode="read-only").facts("config")
+        return facts.config.strip(), facts.unknown.get("config", "")
+
+    assert config() == ('{"OLD": {"table": "1"}}', "")
+    file = leaf.root / "etc/sonic/config_db.json"
+    file.unlink()
+    assert config() == ("", "")
+    file.mkdir()  # there, and not to be read by whatever login
+    said, why = config()
+    assert (said, "directory" in why) == ("", True)
+
+
+def test_memory_and_space_that_nobody_says_count_as_too_little(fabric: Any) -> None:
+    made = fabric()
+    leaf = made.switches["leaf-1"]
+    leaf.put("free", "unsaid")
+    plan = plan_host(site(made), "leaf-1")
+    assert (plan.method, "does not say how much space is free" in plan.why) == ("onie", True)
+    leaf.put("meminfo", "nothing")
+    refused(made, "it does not say how much memory it has (no MemTotal)")
+
+
+def test_a_new_slot_is_kept_when_its_health_was_seen(fabric: Any) -> None:
+    made = fabric()
+    leaf = made.switches["leaf-1"]
+    check = {"command": "./healthy", "every": "100ms", "timeout": "2s", "limit": "3s"}
+    role = yaml.safe_load((made.site / "roles/leaf.yaml").read_text())
+    made.write("roles/leaf.yaml", {**role, "health": check})
+    default = f"echo $(cat {leaf.root}/slots/current) $(cat {leaf.root}/slots/default)"
+    script(made.site, f"{default} >> looks; test -e well", "healthy")
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.failed
+    assert run.error is not None
+    assert "unhealthy with lab-nos@2, which is not kept" in run.error.message
+    assert (leaf.read("slots/current"), leaf.read("slots/default")) == ("LAB-OS-2", "LAB-OS-1")
+    record = site(made).store.host("leaf-1")
+    assert (record.proof, record.image, record.quarantine is None) == ("unproven", None, False)
+    (made.site / "well").touch()
+    leaf.put("reboot", "")  # leads back
+    until(lambda: leaf.read("slots/current") == "LAB-OS-1")
+    (made.site / "looks").unlink()
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.succeeded, run.error
+    assert (made.site / "looks").read_text().split() == ["LAB-OS-2", "LAB-OS-1"]  # asked before it was made the default
+    assert leaf.read("slots/default") == "LAB-OS-2"
+    record = site(made).store.host("leaf-1")
+    assert (record.state, record.proof, record.image) == ("active", "proven", "lab-nos@2")
+    assert record.health is not None
+    assert record.health.word == "healthy"
 
 
 def test_a_host_key_that_changed_by_itself_is_refused(fabric: Any) -> None:
@@ -218,6 +363,9 @@ def test_what_never_fits(fabric: Any) -> None:
     made.switches["leaf-1"].put("free", "10")
     with pytest.raises(UsageError, match="two images need"):
         plan_host(site(made), "leaf-1")
+    assert plan_host(site(made), "leaf-1", method="onie").method == "onie"
+    with pytest.raises(UsageError, match="--method pxe is not for leaf-1, which is a switch"):
+        plan_host(site(made), "leaf-1", method="pxe")
 
 
 def digest(made: SwitchRack, ref: str) -> str:
@@ -331,6 +479,10 @@ def test_prove_asks_the_switch_again(fabric: Any) -> None:
     with pytest.raises(StepFailed, match="missing: Ethernet1 to spine-2 Ethernet4"):
         prove(site(made), "leaf-1")
     assert site(made).store.host("leaf-1").proof == "unproven"
+    leaf.neighbours({"Ethernet0": ("spine-1", "Ethernet4"), "Ethernet1": ("spine-2", "Ethernet4")})
+    leaf.put("etc/sonic/config_db.json", '{"OLD": {"table": "2"}}')
+    with pytest.raises(StepFailed, match="its config is not the one that was proven"):
+        prove(site(made), "leaf-1")
     said = show(site(made), "leaf-1")
     assert (said["may_go"], said["nos"], said["version"]) == (True, "lab", "2")
 
@@ -351,6 +503,11 @@ def test_what_the_operator_sees(fabric: Any) -> None:
     plan = said("plan", "leaf-1")
     assert "method    onie" in plan
     assert "onie-boot-mode -o install" in plan
+    assert "if needed: ssh leaf-1: mountpoint" in plan  # and ONIE's mode is taken back
+    two = said("plan", "leaf-1", "--method", "two-slot")
+    assert "method    two-slot" in two
+    for command in ("binary-version", "install -y", "set-default CURRENT", "rm -f /host/", "set-default NEW"):
+        assert command in two
     assert "all bonds up on leaf-2" not in plan
     assert "ssh-ed25519" in said("switch", "key", "leaf-1")
     assert "may_go: true" in said("switch", "show", "leaf-1")
@@ -388,7 +545,9 @@ def test_a_bmc_starts_a_switch_that_is_off(fabric: Any, tmp_path: Path) -> None:
     with_bmc(made, path)
     (leaf.root / "up").unlink()
     leaf.refresh()
-    assert [s.name for s in plan_host(site(made), "leaf-1").steps][3:5] == ["start", "fetched"]
+    plan = plan_host(site(made), "leaf-1")
+    assert [s.name for s in plan.steps][3:5] == ["start", "fetched"]
+    assert len(plan.step("start").if_needed) == 1
 
     def boots() -> None:
         until(lambda: FileMachine(path).read().power != "Off", 30)
@@ -404,7 +563,9 @@ def test_a_bmc_starts_a_switch_that_is_off(fabric: Any, tmp_path: Path) -> None:
     assert [r["method"] for r in started.evidence["requests"]]
 
 
-def test_a_switch_that_is_silent_and_on_may_carry_traffic(fabric: Any, tmp_path: Path) -> None:
+def test_a_switch_that_is_silent_and_on_may_carry_traffic(
+    fabric: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its document may have the wrong address: it is not reset while its peer could not carry on."""
     from metalimmu.bmc.fake_machines import FileMachine
     from metalimmu.errors import GuardRefused
@@ -425,6 +586,19 @@ def test_a_switch_that_is_silent_and_on_may_carry_traffic(fabric: Any, tmp_path:
     assert run.status is RunStatus.failed
     assert run.error is not None
     assert "down: bond2" in run.error.message
+    (peer.root / "bond-down").unlink()
+    leaf.refresh()
+
+    def breaks() -> None:
+        peer.put("bond-down", "")
+        leaf.refresh()
+
+    before(monkeypatch, "start", breaks)
+    run = reimage(made.site, "leaf-1")
+    assert run.error is not None
+    assert "down: bond2" in run.error.message
+    assert FileMachine(path).read().power == "On"
+    assert not any("power" in str(s.evidence.get("requests", "")).lower() for s in site(made).store.steps(run.id))
     leaf.put("up", "")
     leaf.put("etc/os-release", "NAME=ONIE")  # it is in ONIE, and says so
     assert any("it carries nothing" in w for w in plan_host(site(made), "leaf-1").warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from metalimmu.desired.check import check
 from metalimmu.desired.waiver import Waiver
 from metalimmu.errors import NotFound, SiteError, UsageError
 from metalimmu.main import run
+from metalimmu.observed.snapshot import Job
 from metalimmu.observed.types import Reason, Unknown
 from metalimmu.plan.types import Finding, Word
-from metalimmu.plan.waivers import Waivers
+from metalimmu.plan.waivers import Waivers, lapsed
 from metalimmu.service.metrics import collect
 from metalimmu.service.report.build import build
 from metalimmu.service.scans.accept import accept
@@ -66,21 +68,63 @@ def test_a_waiver_lives_until_the_value_changes_again(drifted):
     assert show(drifted.site(), "b", "Turbo").waivers[0][1] == ""
 
 
+def test_a_waiver_that_has_lapsed_does_not_come_back(drifted):
+    """Accepted, mended, and then set so again by somebody else: that is new drift, which nobody has accepted."""
+    accepted(drifted, "a")
+    assert {d.host: bool(d.waived) for d in drifts(drifted.site())}["a"]
+    for value in ("On", "Off"):
+        drifted.machines["a"].settings["bios.Turbo"] = value
+        again = scan(drifted.site(), read=drifted.read)
+    assert {r.host: r.finding.waived for r in again.drift()}["a"] == ""
+    assert again.counts.states["drift"] == 3
+    ((_, why),) = show(drifted.site(), "a", "Turbo").waivers
+    assert why == "the value has changed since it was accepted, and has come back"
+    accepted(drifted, "a")  # and can be accepted once more
+    assert scan(drifted.site(), read=drifted.read).counts.states == {"drift": 2, "waived": 1, "match": 1}
+
+
+def test_a_waiver_is_about_the_value_and_not_about_the_profile(drifted):
+    """What is expected changes, or the right value is staged: what is there is still what was accepted."""
+    accepted(drifted, "a")
+    profile = drifted.folder / "profiles/acme.yaml"
+    profile.write_text(profile.read_text().replace('value: "On"', 'value: "Maximum"'))
+    result = scan(drifted.site(), read=drifted.read)
+    assert {r.host: bool(r.finding.waived) for r in result.drift() if r.host == "a"} == {"a": True}
+    drifted.machines["a"].jobs = (Job(id="J", name="ConfigBIOS", state="Scheduled", about="bios"),)
+    result = scan(drifted.site(), read=drifted.read)
+    turbo = next(r for r in result.drift() if (r.host, r.finding.setting) == ("a", "bios.Turbo"))
+    assert (str(turbo.finding.word), bool(turbo.finding.waived)) == ("job-running", True)
+
+
 def test_a_waiver_ends_with_its_day():
     waiver = Waiver(hosts=["a"], setting="bios.X", actual="Off", until="2027-03-31", reason="r")
     finding = Finding(setting="bios.X", word=Word.differs, actual="Off", host="a")
     last = 1_806_537_599.0  # 2027-03-31T23:59:59Z
     assert time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(last)) == "2027-03-31T23:59:59"
-    assert Waivers([waiver]).why(finding, last) == "until 2027-03-31: r"
-    assert Waivers([waiver]).why(finding, last + 1) == ""
-    assert Waivers([waiver]).apply(finding, last).waived
-    assert Waivers([waiver]).apply(finding, last + 1) is finding
+    assert Waivers([waiver]).why(finding, last, 0.0) == "until 2027-03-31: r"
+    assert Waivers([waiver]).why(finding, last + 1, 0.0) == ""
+    assert Waivers([waiver]).apply(finding, last, 0.0).waived
+    assert Waivers([waiver]).apply(finding, last + 1, 0.0) is finding
+
+
+@pytest.mark.parametrize(
+    ("since", "holds", "ends"),
+    [
+        ("2027-01-31T12:00:00.5Z", "2027-01-31T12:00:00.500000+00:00", "2027-01-31T12:00:00.501000+00:00"),
+        ("2027-01-31T12:00:00Z", "2027-01-31T12:00:00+00:00", "2027-01-31T12:00:01+00:00"),
+        ("2027-01-31", "2027-02-01T00:00:00+00:00", "2027-02-01T00:00:01+00:00"),
+    ],
+)
+def test_a_waiver_ends_with_the_first_change_after_it_was_accepted(since, holds, ends):
+    waiver = Waiver(hosts=["a"], setting="bios.X", actual="Off", until="2999-01-01", reason="r", since=since)
+    at = [datetime.fromisoformat(t).timestamp() for t in (holds, ends)]
+    assert [bool(lapsed(waiver, "Off", 0.0, began)) for began in at] == [False, True]
 
 
 @pytest.mark.parametrize("word", [Word.match, Word.unknown])
 def test_only_drift_can_be_waived(word):
     waiver = Waiver(hosts=["a"], setting="bios.X", actual="", until="2999-01-01", reason="r")
-    assert Waivers([waiver]).why(Finding(setting="bios.X", word=word, host="a"), 0.0) == ""
+    assert Waivers([waiver]).why(Finding(setting="bios.X", word=word, host="a"), 0.0, 0.0) == ""
 
 
 def test_of_several_waivers_any_that_holds_counts():
@@ -89,10 +133,10 @@ def test_of_several_waivers_any_that_holds_counts():
 
     both = Waivers([waiver("Off", "2000-01-01"), waiver("Off", "2999-01-01"), waiver("Auto", "2998-01-01")])
     assert (
-        both.why(Finding(setting="bios.X", word=Word.differs, actual="Off", host="a"), 1e9)
+        both.why(Finding(setting="bios.X", word=Word.differs, actual="Off", host="a"), 1e9, 1e9)
         == "until 2999-01-01: 2999-01-01"
     )
-    assert both.why(Finding(setting="bios.X", word=Word.differs, actual="On", host="a"), 1e9) == ""
+    assert both.why(Finding(setting="bios.X", word=Word.differs, actual="On", host="a"), 1e9, 1e9) == ""
 
 
 def test_one_waiver_per_value(drifted):
@@ -165,6 +209,8 @@ def test_what_cannot_be_accepted(drifted):
         ("{hosts: [a], setting: Turbo, actual: a, until: '2999-01-01', reason: r}", "setting"),
         ("{hosts: [a], setting: bios.Turbo, actual: a, until: 2999-01-01, reason: r}", "until"),
         ("{hosts: [a], setting: bios.Turbo, actual: a, until: '2999-02-30', reason: r}", "until"),
+        ("{hosts: [a], setting: bios.Turbo, actual: a, until: '2999-01-01', reason: r, since: '2026-02-30'}", "since"),
+        ("{hosts: [a], setting: bios.Turbo, actual: a, until: '2999-01-01', reason: r, since: now}", "since"),
         ("{hosts: [a], setting: bios.Turbo, actual: a, until: '2999-01-01', reason: ''}", "reason"),
         ("{hosts: [a], setting: bios.Turbo, until: '2999-01-01', reason: r}", "actual"),
         ("{hosts: [a], setting: bios.Turbo, actual: a, until: '2999-01-01', reason: r, whom: me}", "whom"),

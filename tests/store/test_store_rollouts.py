@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_rig import run
+from store_rig import deployment, run
 
 from metalimmu.errors import GuardRefused, LeaseHeld, NotFound, UsageError
 from metalimmu.lifecycle import State
 from metalimmu.plan.guards import Standing
+from metalimmu.plan.push import Push
 from metalimmu.plan.waves import RolloutState, RowState
+from metalimmu.store import rollouts
 from metalimmu.store.ids import attempt_id, freeze_id, rollout_id
 from metalimmu.store.records import ErrorText, Quarantine, RunStatus
 from metalimmu.store.rollout_records import FreezeRecord, Place, RolloutHost, RolloutRecord
 from metalimmu.store.sqlite import SqliteStore
+from metalimmu.wire.messages import RunTimeConfig
 
 
 def row(host: str, wave: int, **fields: Any) -> RolloutHost:
@@ -102,6 +105,24 @@ def test_who_counts_as_active_and_as_changing(store: SqliteStore) -> None:
     assert store.rollouts.standing().active == {"a", "e"}
 
 
+def test_open_pushes_are_counted_for_as_long_as_a_machine_may_take(store: SqliteStore, clock: Any) -> None:
+    now = clock()
+    config = RunTimeConfig((), "x")
+    for host, state, until in (
+        ("a", "waiting", now + 60), ("b", "fetched", now + 60), ("c", "waiting", now - 1), ("d", "applied", now + 60)
+    ):  # fmt: skip
+        store.add_deployment(deployment(f"r-{host}", host=host))
+        made = Push(serial=1, digest="0123456789abcdef", config=config, key="k", spec={}, state=state, until=until)
+        store.update_deployment(f"r-{host}", push=made)
+    store.add_deployment(deployment("r-e", host="e"))
+    found = store.rollouts.standing()
+    assert found.pushed == dict.fromkeys("ab", "config push 0123456789ab")
+    assert found.changing == {}
+    with store._db.read() as conn:
+        how = conn.execute(f"EXPLAIN QUERY PLAN {rollouts._PUSHED}", (now,)).fetchall()
+    assert "deployments_pushed" in how[0][-1]  # not each deployment that there ever was, in the transaction of a lease
+
+
 def test_a_refused_lease_leaves_nothing_behind(store: SqliteStore) -> None:
     def refuse(_: Standing) -> None:
         raise GuardRefused("no")
@@ -150,6 +171,17 @@ def test_a_place_is_taken_once_and_not_after_too_many_failures(store: SqliteStor
         store.admit(run("r-3", host="b"), "w", place=place)
     store.rollouts.set_hosts("o-1", {"a": {"forgiven": True}})
     assert store.admit(run("r-3", host="b"), "w", place=place).id == "r-3"
+
+
+@pytest.mark.parametrize("state", sorted(set(RolloutState) - {RolloutState.running}))
+def test_no_place_is_taken_in_a_rollout_that_does_not_run(store: SqliteStore, state: RolloutState) -> None:
+    add(store, row("a", 1))
+    store.rollouts.set("o-1", state=state)
+    place = Place(rollout="o-1", was=RowState.waiting, fields={"state": RowState.running, "run": "r-1"})
+    with pytest.raises(GuardRefused, match=f"is {state} by now"):
+        store.admit(run("r-1", host="a"), "w", place=place)
+    assert store.runs() == []
+    assert store.leases() == []
 
 
 def test_freezes(store: SqliteStore) -> None:

@@ -15,7 +15,7 @@ ALPHABET = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
 
 class Identity:
     """Values of the tokens in a make's documents: ``%%SERIAL%%``, ``%%SERIAL3%%`` (of its third part), ``%%UUID%%``,
-    ``%%MAC1%%``, ``%%MACHEX1%%`` (without colons), ``%%IP%%``, ``%%NAME%%``, ``%%N%%``, ``%%USER%%`` (the fleet's account);
+    ``%%MAC1%%``, ``%%MACHEX1%%`` (as UEFI writes it), ``%%IP%%``, ``%%NAME%%``, ``%%N%%``, ``%%USER%%`` (the fleet's account);
     ``%%NOW%%``, the BMC's clock, and ``%%ETAG%%`` are left to the reading.
     """
 
@@ -38,7 +38,7 @@ class Identity:
             case b"MAC":
                 return self.mac(index).encode()
             case b"MACHEX":
-                return self.mac(index).replace(":", "").encode()
+                return self.mac(index).replace(":", "").upper().encode()
             case b"IP":
                 return self.ip.encode()
             case b"NAME":

@@ -10,7 +10,8 @@
 """
 
 from metalimmu.bmc.collect.fleet import collect
+from metalimmu.bmc.collect.gate import Gate
 from metalimmu.bmc.collect.threaded import collecting
 from metalimmu.bmc.collect.types import Collected, CollectSettings, ScanTarget
 
-__all__ = ["CollectSettings", "Collected", "ScanTarget", "collect", "collecting"]
+__all__ = ["CollectSettings", "Collected", "Gate", "ScanTarget", "collect", "collecting"]

@@ -48,11 +48,13 @@ async def collect(
     budget: Budget | None = None,
     folder: Path | None = None,
     credentials: Callable[[ScanTarget], Awaitable[Credentials | None]] | None = None,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Collected[T]]:
     """Each target's result as soon as it is there: none lost, none twice, in no order.
 
     `reader` makes a reader for a target (see `ask`), for example ``lambda t: walk(t, want, memory)``. `folder` is where
-    relative `file:` references begin. `credentials` replaces the reading of references. Never raises for what one BMC
+    relative `file:` references begin. `credentials` replaces the reading of references. `gate` is that of a scan which logs in
+    elsewhere too; without it `settings.max_refused` makes one. Never raises for what one BMC
     does; leaving the loop early (or cancelling it) logs out everywhere.
     """
     fleet = Fleet(
@@ -62,6 +64,7 @@ async def collect(
         ledger or PROCESS,
         budget,
         credentials or Secrets(folder).of,
+        gate,
     )
     usual = gc.get_threshold()
     if usual[0]:  # 0: somebody has switched it off
@@ -89,6 +92,7 @@ class Fleet(Generic[T]):
         ledger: LoginLedger,
         budget: Budget | None,
         credentials: Callable[[ScanTarget], Awaitable[Credentials | None]],
+        gate: Gate | None = None,
     ) -> None:
         self.results: deque[Collected[T]] = deque()
         self._line_up = LineUp(targets, self._refused)
@@ -98,7 +102,7 @@ class Fleet(Generic[T]):
         self._total = settings.total
         self._most = _descriptors(settings.window * SILENT_SHARE)
         window = min(settings.window, self._most)
-        self._gate = Gate(settings.max_refused)
+        self._gate = gate or Gate(settings.max_refused)
         self._window = Window(window, self._left)
         self._shared = Shared(settings, ledger, self._gate, self._window)
         self._backlog = 2 * window

@@ -14,6 +14,7 @@ from typing import TypeVar
 from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.budget import Budget
 from metalimmu.bmc.collect.fleet import collect
+from metalimmu.bmc.collect.gate import Gate
 from metalimmu.bmc.collect.types import Collected, CollectSettings, ScanTarget
 from metalimmu.bmc.ledger import LoginLedger
 
@@ -35,6 +36,7 @@ def collecting(
     ledger: LoginLedger | None = None,
     budget: Budget | None = None,
     folder: Path | None = None,
+    gate: Gate | None = None,
 ) -> Iterator[Collected[T]]:
     """`collect`, blocking. `targets` and `reader` are called in the collector's thread. Close the iterator to stop the scan."""
     found: queue.SimpleQueue[Collected[T] | BaseException | None] = queue.SimpleQueue()
@@ -47,7 +49,9 @@ def collecting(
         control.update(loop=loop, task=asyncio.current_task())
         ready.set()
         async with contextlib.aclosing(
-            collect(targets, reader, settings=settings, ledger=ledger, budget=budget, folder=folder)  # type: ignore[type-var]
+            collect(  # type: ignore[type-var]
+                targets, reader, settings=settings, ledger=ledger, budget=budget, folder=folder, gate=gate
+            )
         ) as results:
             async for result in results:
                 found.put(result)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import metalimmu
+from metalimmu.boot.loaders import Loaders
 from metalimmu.desired.units import seconds
 from metalimmu.engine import versions
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, SiteError
-from metalimmu.service.doctor import machine, network, state
+from metalimmu.service.doctor import machine, netboot, network, state
 from metalimmu.service.doctor.check import Check, fail, few, ok, unknown
 from metalimmu.service.doctor.probes import Probes, System
 
@@ -61,6 +62,7 @@ def _groups(site: OpenSite, docs: SiteDocs, probes: Probes) -> Iterator[tuple[st
     yield "worker", state.worker(holder, free=free, under_way=remembered["under_way"], probes=probes)
     yield "ports", network.ports(docs, probes, pin=pin, holder=holder or None)
     yield "addresses", network.addresses(docs, probes, pin=pin)
+    yield "netboot", netboot.netboot(docs.site.netboot, Loaders(""), probes, holder=holder or None)
     yield "clock", machine.clock(probes, newest_event=remembered["newest"], ahead=remembered["ahead"])
     yield "certificates", machine.certificates(_certificates(site, docs), probes.now())
     images, built = _folder(site, docs.site.images, "images"), _folder(site, docs.site.ramdisks, "ramdisk")

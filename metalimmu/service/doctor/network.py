@@ -58,7 +58,7 @@ def addresses(docs: SiteDocs, probes: Probes, *, pin: str | None) -> Iterator[Ch
         h.network.address.split("/")[0] for h in docs.hosts.values() if h.network is not None and h.network.address
     ]
     far = not all(_loopback(b) for b in bmcs)  # BMCs on this very machine are a lab's
-    for setting, url in (("bmc", urls.bmc), ("machines", urls.machines), ("chunks", urls.chunks)):
+    for setting, url in (("bmc", urls.bmc), ("machines", urls.machines), ("chunks", urls.chunks), ("boot", urls.boot)):
         if url:
             yield from _url(f"urls.{setting}", url, probes, pin if setting == "machines" else None, far=far)
     yield from _seen("BMCs", "urls.bmc", urls.bmc, bmcs, probes, proxied=bool(docs.site.bmc.proxy))

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from metalimmu.boot import dhcp_probe
 from metalimmu.boot.listeners import Listener, open_socket
 from metalimmu.errors import ListenError
 
 _TIME = 3.0  # seconds for one connection or one name
 _STA_UNSYNC = 0x40  # adjtimex(2)
 _TIME_ERROR = 5
+_CAPABILITIES = {"CAP_NET_BIND_SERVICE": 10, "CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # bits, capabilities(7)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,18 @@ class Probes(Protocol):
     def program(self, name: str) -> str | None: ...
 
     def alive(self, pid: int) -> bool: ...
+
+    def interface(self, name: str) -> bool:
+        """Is there a network interface of that name?"""
+        ...
+
+    def lacks(self) -> tuple[str, ...]:
+        """Capabilities that dnsmasq needs and this process has not."""
+        ...
+
+    def dhcp(self, interface: str) -> tuple[str, ...]:
+        """Servers that answer there. Takes seconds, and the capabilities above."""
+        ...
 
     def now(self) -> float: ...
 
@@ -137,6 +151,17 @@ class System:
         except PermissionError:
             return True
         return True
+
+    def interface(self, name: str) -> bool:
+        return name in (known for _, known in socket.if_nameindex())
+
+    def lacks(self) -> tuple[str, ...]:
+        status = Path("/proc/self/status").read_text()
+        has = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
+        return tuple(name for name, bit in _CAPABILITIES.items() if not has >> bit & 1)
+
+    def dhcp(self, interface: str) -> tuple[str, ...]:
+        return dhcp_probe.servers(interface)
 
     def now(self) -> float:
         import time

@@ -19,6 +19,7 @@ from metalimmu.desired.profile import SEVERITIES
 from metalimmu.observed.types import Reason, Unknown
 from metalimmu.plan.blame import blame as judge
 from metalimmu.plan.types import DRIFT
+from metalimmu.plan.values import text
 from metalimmu.service.scans.drift import change_of
 from metalimmu.store.scan_records import BlameRecord, ChangeRecord, ScanRecord
 
@@ -60,12 +61,14 @@ def blame(
     with closing(read([specs[h] for h in wanted], reader)) as answers:
         for answer in answers:
             found = answer.value or Unknown(Reason.unreachable, answer.failure.message if answer.failure else "")
-            store.keep_blame([_judged(c, found) for c in wanted[answer.target.name]])
+            store.keep_blame([_judged(store, c, found) for c in wanted[answer.target.name]])
     return len(wanted)
 
 
 def _changes(store: ScanStore, record: ScanRecord) -> dict[str, list[ChangeRecord]]:
-    """By host: changes that this scan was the first to see, and that are drift. The worst first, each cause often enough."""
+    """By host: changes, of values and of what is staged, that this scan was the first to see, and that are drift. The worst
+    first, each cause often enough.
+    """
     found: list[tuple[int, ChangeRecord]] = []
     for finding in store.current_findings(words=DRIFT):
         if finding.first_seen < record.created or finding.stale:
@@ -85,7 +88,7 @@ def _changes(store: ScanStore, record: ScanRecord) -> dict[str, list[ChangeRecor
     return chosen
 
 
-def _judged(change: ChangeRecord, found: Logs) -> BlameRecord:
+def _judged(store: ScanStore, change: ChangeRecord, found: Logs) -> BlameRecord:
     entries = () if isinstance(found, Unknown) else found.entries
     blamed = judge(change.setting, change.before_seen, change.at, entries)
     why = blamed.why
@@ -93,6 +96,8 @@ def _judged(change: ChangeRecord, found: Logs) -> BlameRecord:
         why = f"the log could not be read: {log.redact(found.detail or found.reason)}"
     elif blamed.kind == "unknown" and not found.complete:
         why += "; it has more entries than were read"
+    if blamed.kind == "unknown" and (stager := _stager(store, change)) is not None:
+        return stager
     return BlameRecord(
         host=change.host,
         setting=change.setting,
@@ -103,3 +108,15 @@ def _judged(change: ChangeRecord, found: Logs) -> BlameRecord:
         why=why,
         entries=blamed.entries,
     )
+
+
+def _stager(store: ScanStore, change: ChangeRecord) -> BlameRecord | None:
+    """Who staged the value that a reboot has brought now: the log of that time may be long gone."""
+    waited = f"{text(change.before)} ({text(change.after)} staged)"
+    for earlier in store.finding_history(change.host, change.setting):
+        if earlier.fixed_at == change.at and earlier.finding.actual == waited:
+            found = store.blame(change.host, change.setting, earlier.first_seen)
+            if found is not None and found.kind == "account":
+                why = f"it was staged, and a reboot has brought it; {found.why}"
+                return msgspec.structs.replace(found, at=change.at, why=why)
+    return None

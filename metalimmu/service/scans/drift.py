@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from metalimmu import structs
-from metalimmu.desired.makes import make_of
+from metalimmu.desired.expectations import NEUTRAL
+from metalimmu.desired.makes import make_of, moving
+from metalimmu.desired.neutral import neutral
 from metalimmu.desired.volatile import volatile
 from metalimmu.errors import NotFound
 from metalimmu.observed.snapshot import Value
 from metalimmu.plan.blame import Blame
 from metalimmu.plan.causes import Drift
+from metalimmu.plan.look import is_staged
 from metalimmu.plan.types import DRIFT, Word
 from metalimmu.plan.values import text
 from metalimmu.plan.waivers import Waivers, lapsed
-from metalimmu.service.scans.result import waived
+from metalimmu.service.scans.result import value_since, waived
 from metalimmu.store.scan_records import BlameRecord, ChangeRecord, FindingRecord, HostScan, ValueRecord
 
 if TYPE_CHECKING:
@@ -44,7 +47,7 @@ def findings(
 ) -> Iterator[FindingRecord]:
     """What holds, with waivers applied; `hosts` None: of all hosts of the site."""
     wanted = frozenset(site.docs.hosts) if hosts is None else hosts
-    return waived(site.store.current_findings(wanted, words), Waivers(site.docs.waivers))
+    return waived(site.store, site.store.current_findings(wanted, words), Waivers(site.docs.waivers))
 
 
 def drifts(site: OpenSite, *, hosts: Collection[str] | None = None, since: float | None = None) -> Iterator[Drift]:
@@ -93,15 +96,17 @@ def drift(store: ScanStore, record: FindingRecord, make: str = "") -> Drift:
 
 
 def change_of(store: ScanStore, record: FindingRecord) -> ChangeRecord | None:
-    """The change of the value with which this finding began. None: it was so when it was first looked at, or it is the
-    profile that has changed.
+    """The change with which this finding began: of the value, or of what is staged. None: it was so when it was first
+    looked at, or it is the profile that has changed.
     """
     setting = value_name(record.finding.setting)
     last = store.last_change(record.host, setting)
+    if last is not None and last.at == record.first_seen:  # both are the time of one reading
+        return last
+    if is_staged(record.finding) and (staging := _staging(store, record)) is not None:
+        return staging
     if last is None:
         return None
-    if last.at == record.first_seen:  # both are the time of one reading
-        return last
     if last.at < record.first_seen and _drifted_at(store, record, last.at):
         return last
     life = store.value_history(record.host, setting) if last.at > record.first_seen else []
@@ -116,6 +121,23 @@ def change_of(store: ScanStore, record: FindingRecord) -> ChangeRecord | None:
                 before_seen=before.seen,
                 appeared=not before.present,
                 vanished=not after.present,
+            )
+    return None
+
+
+def _staging(store: ScanStore, record: FindingRecord) -> ChangeRecord | None:
+    """What was found before was the same value, held against the same expectation, and nothing like this was staged."""
+    f = record.finding
+    for earlier in store.finding_history(record.host, f.setting):
+        was = earlier.finding
+        if earlier.fixed_at == record.first_seen and was.expected == f.expected and was.word is not Word.unknown:
+            return ChangeRecord(
+                host=record.host,
+                setting=value_name(f.setting),
+                before=was.actual,
+                after=f.actual,
+                at=record.first_seen,
+                before_seen=earlier.last_seen,
             )
     return None
 
@@ -160,22 +182,43 @@ def show(site: OpenSite, host: str, setting: str) -> Life:
         raise NotFound(f"{host} was never scanned", hint=f"`metalimmu scan {host}`")
     setting = named(store, host, setting)
     values = store.value_history(host, value_name(setting))
-    found = waived(iter(store.finding_history(host, setting)), Waivers(site.docs.waivers))
-    blames = (store.blame(host, value_name(setting), v.since) for v in values)
+    history = store.finding_history(host, setting)
+    found = tuple(waived(store, iter(history), Waivers(site.docs.waivers)))
+    moments = sorted({v.since for v in values} | {f.first_seen for f in history})
+    blames = (store.blame(host, value_name(setting), moment) for moment in moments)
     actual = text(values[-1].value) if values and values[-1].present else ""
+    began = values[-1].since if values else 0.0
+    holds = next((f for f in reversed(history) if f.fixed_at is None and f.finding.word is not Word.unknown), None)
+    if holds is not None:  # as waivers see it: an account's own, what is staged
+        actual, began = holds.finding.actual, value_since(history, holds)
     now = time.time()
     return Life(
         host=known,
         setting=setting,
         values=tuple(values),
-        findings=tuple(found),
+        findings=found,
         blames=tuple(b for b in blames if b is not None),
-        waivers=tuple((w, lapsed(w, actual, now)) for w in Waivers(site.docs.waivers).all_of(host, setting)),
+        waivers=tuple((w, lapsed(w, actual, now, began)) for w in Waivers(site.docs.waivers).all_of(host, setting)),
     )
 
 
+def own_name(setting: str, make: str, names: Collection[str]) -> str:
+    """What a machine of this make and with these names calls a vendor-neutral setting: `hyperthreading`, or
+    `neutral.hyperthreading`, is `bios.LogicalProc`. Empty: it is no neutral key, or has no one name there.
+    """
+    ending = moving(make)
+    for place in neutral().places(setting.removeprefix(NEUTRAL), make):
+        stems = (n for n in names if ending is not None and place.stem and ending.sub("", n) == place.setting)
+        found = {n for n in (place.setting,) if n in names} | set(stems)
+        if len(found) == 1:
+            return found.pop()
+    return ""
+
+
 def named(store: ScanStore, host: str, setting: str) -> str:
-    """The full name of a setting that this host has or had, or that was asked of it. Raises NotFound."""
+    """The full name of a setting that this host has or had, or that was asked of it; also of a vendor-neutral one. Raises
+    NotFound.
+    """
     if store.value_history(host, value_name(setting)) or store.finding_history(host, setting):
         return setting
     names = {*store.values(host), *(f.finding.setting for f in store.current_findings([host]))}
@@ -183,6 +226,8 @@ def named(store: ScanStore, host: str, setting: str) -> str:
     if len(short) == 1:
         return short[0]
     known = next(store.known_hosts([host]), None)
+    if known is not None and (own := own_name(setting, make_of_host(known), names)):
+        return own
     if known is not None and volatile().kind(setting, known.about.manufacturer) == "volatile":
         what = f"{setting} is not kept: it changes by itself"
         raise NotFound(what, hint=f"`metalimmu host inspect {host}` reads it now")

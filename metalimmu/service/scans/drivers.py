@@ -8,22 +8,24 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from metalimmu.bmc.ask import Asking
 from metalimmu.bmc.collect.types import Collected
 from metalimmu.bmc.ports import rack
-from metalimmu.errors import BmcUnsupported, MetalimmuError
+from metalimmu.errors import BmcLoginNotTried, BmcLoginRefused, BmcUnsupported, MetalimmuError
 from metalimmu.observed.snapshot import Snapshot
-from metalimmu.service.brownfield.many import Logins
+from metalimmu.service.brownfield.many import MAX_REFUSED
 from metalimmu.service.scans.reading import Host, ReadMany
 
 if TYPE_CHECKING:
     from metalimmu.bmc.budget import Budget
+    from metalimmu.bmc.collect.gate import Gate
+    from metalimmu.bmc.credentials import Credentials
     from metalimmu.bmc.ledger import LoginLedger
     from metalimmu.service.site import OpenSite
 
@@ -31,22 +33,32 @@ AT_ONCE_BY_IPMI = 16
 PATIENCE = 60.0  # seconds that an IPMI host waits for its turn in the budget
 
 
-def of_site(site: OpenSite) -> ReadMany:
-    """Through the site's budget and its ledger of refused logins."""
-    return reading(site.folder, ledger=site.ledger, budget=site.budget)
+def of_site(site: OpenSite, max_refused: int | None = None) -> ReadMany:
+    """Through the site's budget and its ledger of refused logins. After `max_refused` refusals (None: what the site says)
+    nobody is logged in any more.
+    """
+    most = max_refused or site.docs.site.bmc.max_refused
+    return reading(site.folder, ledger=site.ledger, budget=site.budget, max_refused=most)
 
 
-def reading(folder: Path, *, ledger: LoginLedger | None, budget: Budget | None) -> ReadMany:
-    """`folder` is where relative references of credentials begin."""
+def reading(
+    folder: Path, *, ledger: LoginLedger | None, budget: Budget | None, max_refused: int = MAX_REFUSED
+) -> ReadMany:
+    """`folder` is where relative references of credentials begin. All that it reads, by whichever protocol and in however
+    many calls, logs in through one gate.
+    """
+    from metalimmu.bmc.collect.gate import Gate
+
+    gate = Gate(max_refused)
 
     def read(hosts: Collection[Host], reader: Callable[[Host], Asking[Any]]) -> Generator[Collected[Any], None, None]:
         from metalimmu.bmc.collect import collecting
 
         redfish = [h for h in hosts if h.bmc.startswith(("redfish+", "redfish-raw+"))]
         others = [h for h in hosts if not h.bmc.startswith(("redfish+", "redfish-raw+"))]
-        with closing(_Ipmi(others, folder, ledger, budget)) as ipmi:
+        with closing(_Ipmi(others, folder, ledger, budget, gate)) as ipmi:
             if redfish:
-                found = collecting(redfish, reader, ledger=ledger, budget=budget, folder=folder)
+                found = collecting(redfish, reader, ledger=ledger, budget=budget, folder=folder, gate=gate)
                 with closing(cast("Generator[Collected[Any]]", found)):  # so the conversations end with the scan
                     for one in found:
                         yield one
@@ -60,12 +72,17 @@ class _Ipmi:
     """Hosts that are read by blocking drivers, while Redfish is read elsewhere."""
 
     def __init__(
-        self, hosts: Collection[Host], folder: Path, ledger: LoginLedger | None, budget: Budget | None
+        self,
+        hosts: Collection[Host],
+        folder: Path,
+        ledger: LoginLedger | None,
+        budget: Budget | None,
+        gate: Gate,
     ) -> None:
         self._left = len(hosts)
         self._done: queue.SimpleQueue[Collected[Snapshot]] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._logins = Logins()  # as the collector's gate: wrong passwords come to an end
+        self._gate = gate
         self._pool = ThreadPoolExecutor(AT_ONCE_BY_IPMI, thread_name_prefix="ipmi") if hosts else None
         for host in hosts:
             if self._pool is not None:
@@ -77,8 +94,9 @@ class _Ipmi:
         at, began = time.time(), time.monotonic()
         value, failure = None, None
         try:
-            with self._logins.one():
-                value = _by_ipmi(host, folder, ledger, budget)
+            login = _login(host, folder)
+            with self._logged_in(host, login):
+                value = _by_ipmi(host, login, ledger, budget)
         except MetalimmuError as exc:
             failure = exc
         except Exception as exc:  # noqa: BLE001  one odd BMC must not cost the others their results
@@ -93,6 +111,21 @@ class _Ipmi:
                 seconds=time.monotonic() - began,
             )
         )
+
+    @contextmanager
+    def _logged_in(self, host: Host, login: Credentials | None) -> Iterator[None]:
+        """Raises ScanStopped."""
+        under_way = self._gate.enter_in_thread(login.version if login else "", self._stop.is_set)
+        try:
+            yield
+        except BmcLoginRefused as exc:
+            if not isinstance(exc, BmcLoginNotTried):
+                under_way.refused(host.name)
+            raise
+        else:
+            under_way.good()
+        finally:
+            under_way.unknown()
 
     def ready(self) -> Generator[Collected[Snapshot], None, None]:
         while self._left and not self._done.empty():
@@ -114,17 +147,21 @@ class _Ipmi:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _by_ipmi(host: Host, folder: Path, ledger: LoginLedger | None, budget: Budget | None) -> Snapshot:
+def _login(host: Host, folder: Path) -> Credentials | None:
     from metalimmu.bmc import credentials
-    from metalimmu.bmc.ipmi import IpmiBmc
-    from metalimmu.bmc.ipmi_snapshot import ipmi_snapshot
 
     if not host.bmc.startswith("ipmi://"):
         raise BmcUnsupported(
             f"{host.name}: {host.bmc.partition('://')[0]}:// has no settings to scan",
             hint="scans read redfish+https://, redfish+http:// and ipmi://",
         )
-    login = credentials.read(host.credentials, folder=folder) if host.credentials else None
+    return credentials.read(host.credentials, folder=folder) if host.credentials else None
+
+
+def _by_ipmi(host: Host, login: Credentials | None, ledger: LoginLedger | None, budget: Budget | None) -> Snapshot:
+    from metalimmu.bmc.ipmi import IpmiBmc
+    from metalimmu.bmc.ipmi_snapshot import ipmi_snapshot
+
     with IpmiBmc.open(host, credentials=login, ledger=ledger) as driver:
         if budget is None:
             return ipmi_snapshot(driver, host.name)

@@ -16,14 +16,17 @@ from metalimmu.bmc.address import base_url
 from metalimmu.desired.makes import facts, make_of
 from metalimmu.desired.neutral import neutral
 from metalimmu.desired.profile import Scalar
+from metalimmu.desired.units import counted
 from metalimmu.errors import MetalimmuError
 from metalimmu.plan.types import DRIFT, Word
 from metalimmu.plan.wanted import wanted
 from metalimmu.service.scans.drift import findings
 from metalimmu.service.scans.judge import Judge
+from metalimmu.service.scans.outliers import few
 
 if TYPE_CHECKING:
     from metalimmu.service.site import OpenSite
+    from metalimmu.store.scan_records import About
 
 
 ON_RESET = {
@@ -32,8 +35,12 @@ ON_RESET = {
 """DSP0268 Settings; without it the change waits for ever on an iDRAC."""
 
 
+FIRST = {"method": "GET", "of": "the same url", "take": "ETag", "send as": "If-Match"}
+"""RFC 9110 section 13.1.1. Else the answer is 428 Precondition Required (RFC 6585)."""
+
+
 class Mend(msgspec.Struct, frozen=True, kw_only=True):
-    """One host's BIOS settings to write. `uri` is the settings object that its BMC named; empty: it named none."""
+    """One host's BIOS settings to write. `uri` is the settings object that its BMC named."""
 
     host: str
     bmc: str  # base URL
@@ -41,6 +48,7 @@ class Mend(msgspec.Struct, frozen=True, kw_only=True):
     uri: str
     attributes: dict[str, Scalar]
     on_reset: bool = False  # iDRAC applies nothing without a job; an apply time makes one
+    needs_etag: bool = False  # refused without If-Match and the current ETag
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,62 +62,69 @@ def mends(site: OpenSite, hosts: Collection[str]) -> tuple[list[Mend], list[Left
     judge = Judge(site.docs.profiles)
     found: list[Mend] = []
     left: list[LeftOut] = []
-    for host in sorted(hosts):
+    for known in sorted(site.store.known_hosts(hosts), key=lambda k: k.host):
+        host, about = known.host, known.about
         attributes: dict[str, Scalar] = {}
-        asked = _asked(site, judge, host)
+        asked = _asked(site, judge, host, about)
         for record in findings(site, (host,), DRIFT):
             f = record.finding
-            why = "" if f.waived else _why_not(f.setting, f.word, asked)
+            why = "" if f.waived else _why_not(f.setting, f.word, asked, about.settings)
             if why:
                 left.append(LeftOut(host=host, setting=f.setting, why=why))
             elif not f.waived:
                 attributes[f.setting.removeprefix("bios.")] = asked[f.setting]
         if attributes:
-            found.append(_mend(site, host, attributes))
+            found.append(_mend(site, host, about, attributes))
     return found, left
 
 
-def _asked(site: OpenSite, judge: Judge, host: str) -> dict[str, Scalar]:
-    known = next(site.store.known_hosts((host,)), None)
-    if known is None or not known.about.profile:
+def _asked(site: OpenSite, judge: Judge, host: str, about: About) -> dict[str, Scalar]:
+    if not about.profile:
         return {}
     try:
-        profile = judge.resolved(known.about.profile)
+        profile = judge.resolved(about.profile)
     except MetalimmuError:  # the profile of the last scan is no longer in the site
         return {}
-    return wanted(profile, site.store.values(host), known.about.manufacturer, neutral=neutral())
+    return wanted(profile, site.store.values(host), about.manufacturer, neutral=neutral())
 
 
-def _why_not(setting: str, word: Word, asked: dict[str, Scalar]) -> str:
+def _why_not(setting: str, word: Word, asked: dict[str, Scalar], settings: str) -> str:
     if word in (Word.staged, Word.job_running):
         return f"{word}: it is on its way already"
     if not setting.startswith("bios."):
         return "no BIOS attribute"
     if word is Word.missing:
         return "the machine has no such attribute"
-    return "" if setting in asked else "the profile does not say one value to write"
+    if setting not in asked:
+        return "the profile does not say one value to write"
+    return "" if settings else "the BMC names no @Redfish.Settings object to write to"
 
 
-def _mend(site: OpenSite, host: str, attributes: dict[str, Scalar]) -> Mend:
-    about = next(site.store.known_hosts((host,))).about
+def _mend(site: OpenSite, host: str, about: About, attributes: dict[str, Scalar]) -> Mend:
+    make = facts(make_of(about.manufacturer))
     return Mend(
         host=host,
         bmc=base_url(site.spec(host).bmc),
         system=about.system,
         uri=about.settings,
         attributes=dict(sorted(attributes.items())),
-        on_reset=facts(make_of(about.manufacturer)).needs_job,
+        on_reset=make.needs_job,
+        needs_etag=make.needs_etag,
     )
 
 
 def redfish(found: list[Mend]) -> str:
-    """A JSON list: one PATCH per host (DSP0266: settings resources are patched, and apply at the next reset)."""
+    """A JSON list: one PATCH per host (DSP0266: settings resources are patched, and apply at the next reset).
+
+    `first` is there where the make refuses the PATCH without its answer: an ETag is of the moment, so none is given here.
+    """
     requests = [
         {
             "host": m.host,
             "method": "PATCH",
-            "url": m.bmc + (m.uri or "(this BMC names no @Redfish.Settings object)"),
+            "url": m.bmc + m.uri,
             "uri": m.uri,
+            **({"first": FIRST} if m.needs_etag else {}),
             "headers": {"Content-Type": "application/json"},
             "body": {"Attributes": m.attributes, **(ON_RESET if m.on_reset else {})},
         }
@@ -121,18 +136,19 @@ def redfish(found: list[Mend]) -> str:
 _PLAYBOOK = """\
 # BIOS settings that differ from their profiles, as `metalimmu drift export` found them.
 # Needs the collection community.general; give bmc_username and bmc_password, for example with --extra-vars @secrets.yaml.
+# It reads each settings object first and sends its ETag as If-Match, which some makes demand.
 # The settings take effect at the next reboot of each host.
 """
 
 
 def ansible(found: list[Mend]) -> str:
-    """A playbook with one play and a task per host."""
+    """A playbook with one play, and a task per host; on a make that applies nothing without a job, one more makes the job."""
     play: dict[str, Any] = {
         "name": "BIOS settings to mend",
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
-        "tasks": [_task(m) for m in found],
+        "tasks": [task for m in found for task in _tasks(m)],
     }
     text: str = yaml.dump([play], Dumper=_Playbook, sort_keys=False, allow_unicode=True, width=120)
     return _PLAYBOOK + text
@@ -153,19 +169,40 @@ def _plain(value: Scalar) -> Scalar:
     return _Unsafe(value) if isinstance(value, str) and "{" in value else value
 
 
-def _task(mend: Mend) -> dict[str, Any]:
+def _tasks(mend: Mend) -> Iterator[dict[str, Any]]:
     scheme, _, address = mend.bmc.partition("://")
-    module: dict[str, Any] = {
-        "category": "Systems",
-        "command": "SetBiosAttributes",
+    where = {
         "baseuri": address if scheme == "https" else mend.bmc,
         "username": "{{ bmc_username }}",
         "password": "{{ bmc_password }}",
+    }
+    module: dict[str, Any] = {
+        "category": "Systems",
+        "command": "SetBiosAttributes",
+        **where,
         "bios_attributes": {_plain(name): _plain(value) for name, value in mend.attributes.items()},
     }
     if mend.system:
         module["resource_id"] = _plain(mend.system.rstrip("/").rpartition("/")[2])
-    return {"name": f"{mend.host}: {len(mend.attributes)} BIOS settings", "community.general.redfish_config": module}
+    setting = {"name": f"{mend.host}: {len(mend.attributes)} BIOS settings", "community.general.redfish_config": module}
+    if not mend.on_reset:
+        yield setting
+        return
+    yield setting | {"register": "bios_settings"}
+    yield {
+        "name": f"{mend.host}: the job that applies them at the next reboot",
+        "community.general.idrac_redfish_command": {"category": "Systems", "command": "CreateBiosConfigJob", **where},
+        "when": "bios_settings is changed",
+    }
+
+
+def remarks(found: list[Mend]) -> Iterator[str]:
+    """What who sends the requests must know."""
+    if picky := [m.host for m in found if m.needs_etag]:
+        yield (
+            f"{few(picky)}: refused (428) without If-Match: GET the url first and send its ETag,"
+            " as `first` says in the requests"
+        )
 
 
 def left_out(found: list[LeftOut]) -> Iterator[str]:
@@ -174,4 +211,5 @@ def left_out(found: list[LeftOut]) -> Iterator[str]:
     for one in found:
         reasons.setdefault(one.why, []).append(one)
     for why, members in reasons.items():
-        yield f"{len(members)} settings of {len({m.host for m in members})} hosts left out: {why}"
+        hosts = len({m.host for m in members})
+        yield f"{counted(len(members), 'setting')} of {counted(hosts, 'host')} left out: {why}"

@@ -14,6 +14,7 @@ from metalimmu.desired.inventory import Listed, parse
 from metalimmu.desired.types import Mode, Tls
 from metalimmu.errors import UsageError
 from metalimmu.plan.waivers import Waivers
+from metalimmu.service.brownfield.many import MAX_REFUSED
 from metalimmu.service.scans.drivers import reading
 from metalimmu.service.scans.judge import Judge
 from metalimmu.service.scans.outliers import outliers
@@ -70,9 +71,12 @@ class InventoryScan:
         progress: Callable[[Progress], None] | None = None,
         everything: bool = False,
         retry_login: bool = False,
+        max_refused: int | None = None,
         read: ReadMany | None = None,
     ) -> ScanResult:
-        """`retry_login`: credentials that were refused before are tried once more."""
+        """`retry_login`: credentials that were refused before are tried once more. After `max_refused` refused logins
+        (None: 3) nobody is logged in any more.
+        """
         from metalimmu.bmc import ledger_file
         from metalimmu.bmc.ledger import forget
 
@@ -83,7 +87,8 @@ class InventoryScan:
         store, names = self._store, [h.name for h in self._hosts]
         record = store.begin_scan({"inventory": self._file}, trigger="cli", hosts=names)
         recorder = Recorder(store, record.id, total=len(names), progress=progress)
-        drivers = read or reading(self._folder, ledger=ledger, budget=None)
+        most = max_refused or MAX_REFUSED
+        drivers = read or reading(self._folder, ledger=ledger, budget=None, max_refused=most)
         through(store, self._hosts, Judge({}), recorder, drivers, everything=everything)
         return ScanResult(store, store.finish_scan(record.id, {}), names, Waivers(()))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 import msgspec
@@ -18,7 +18,9 @@ from metalimmu.errors import BmcBroken, MetalimmuError, SiteError
 from metalimmu.observed.registry import Registry
 from metalimmu.observed.snapshot import SECTIONS, Snapshot, Value
 from metalimmu.observed.types import Reason, SystemIdentity, Unknown
+from metalimmu.plan.capture import read_only
 from metalimmu.plan.compare import compare
+from metalimmu.plan.coverage import decided
 from metalimmu.plan.types import Finding
 from metalimmu.store.records import ErrorText
 from metalimmu.store.scan_records import About, Scanned
@@ -57,6 +59,7 @@ class Judge:
         self._by_machine = any(p.match for p in profiles_.values())
         self._noise = volatile()
         self._neutral = neutral()
+        self._fixed: dict[int, tuple[Registry, frozenset[str]]] = {}  # with the registry, so that its id stays its own
         self.left_out: set[str] = set()
 
     def profile(self, host: Host, identity: SystemIdentity | Unknown) -> ResolvedProfile | None:
@@ -114,25 +117,44 @@ class Judge:
         findings = (
             compare(profile, snapshot, neutral=self._neutral, registry=registry, now=snapshot.at) if profile else ()
         )
+        kept, free = self._kept(snapshot, registry)
         return Scanned(
             host=host.name,
             at=snapshot.at,
-            snapshot=msgspec.structs.replace(snapshot, settings=self._kept(snapshot)),
+            snapshot=msgspec.structs.replace(snapshot, settings=kept),
             findings=(*findings, *(self._more(host) if isinstance(host, HostSpec) else ())),
+            settings=len(free),
+            covered=len(free & decided(f.setting for f in findings)),
             failure=failure,
             about=about(snapshot, profile.name if profile else "", identity=mine),
             requests=requests,
             seconds=seconds,
         )
 
-    def _kept(self, snapshot: Snapshot) -> dict[str, Value]:
-        """Without what changes by itself. What tells machines apart stays: a board that was swapped is news."""
+    def _kept(self, snapshot: Snapshot, registry: Registry | None) -> tuple[dict[str, Value], set[str]]:
+        """Without what changes by itself; and the names of those that somebody could decide. What tells machines apart is
+        kept: a board that was swapped is news.
+        """
         vendor = snapshot.identity.manufacturer if isinstance(snapshot.identity, SystemIdentity) else ""
-        kind = self._noise.kind
-        kept = {name: value for name, value in snapshot.settings.items() if kind(name, vendor) != "volatile"}
+        fixed = self._read_only(registry, snapshot)
+        kept, free = {}, set()
+        for name, value in snapshot.settings.items():
+            kind = self._noise.kind(name, vendor)
+            if kind != "volatile":
+                kept[name] = value
+            if not kind and name not in fixed:
+                free.add(name)
         if len(kept) != len(snapshot.settings):
             self.left_out.update(name for name in snapshot.settings if name not in kept)
-        return kept
+        return kept, free
+
+    def _read_only(self, registry: Registry | None, snapshot: Snapshot) -> Collection[str]:
+        """As the first machine with this registry is set: to follow its dependencies on each costs as much as its scan."""
+        if registry is None:
+            return ()
+        if id(registry) not in self._fixed:
+            self._fixed[id(registry)] = (registry, frozenset(read_only(registry, snapshot.settings)))
+        return self._fixed[id(registry)][1]
 
 
 def as_before(identity: SystemIdentity | Unknown, before: About | None) -> SystemIdentity | Unknown:

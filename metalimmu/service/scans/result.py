@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -65,12 +65,12 @@ class ScanResult:
 
     def of(self, words: Collection[Word] | None = None) -> Iterator[FindingRecord]:
         """Current findings of the scan's hosts, waivers applied."""
-        return waived(self._store.current_findings(self.hosts, words), self._waivers)
+        return waived(self._store, self._store.current_findings(self.hosts, words), self._waivers)
 
     def by_host(self, words: Collection[Word] | None = None) -> Iterator[FindingRecord]:
         """As `of`, host by host in the order of their names: one query each."""
         for host in sorted(self.hosts):
-            yield from waived(self._store.current_findings((host,), words), self._waivers)
+            yield from waived(self._store, self._store.current_findings((host,), words), self._waivers)
 
     def drift(self) -> Iterator[FindingRecord]:
         return self.of(DRIFT)
@@ -118,7 +118,7 @@ def states(
     found = {h.host: h.state for h in store.known_hosts(None) if h.host in wanted}
     maybe = [h for h in waivers.hosts if found.get(h) == "drift"]
     mine: dict[str, list[Finding]] = {h: [] for h in maybe}
-    for record in waived(store.current_findings(maybe), waivers, now) if maybe else ():
+    for record in waived(store, store.current_findings(maybe), waivers, now) if maybe else ():
         mine[record.host].append(record.finding)
     return found | {h: host_state(findings) for h, findings in mine.items()}
 
@@ -129,11 +129,28 @@ def last_ended(store: ScanStore) -> ScanRecord | None:
     return max(ended, key=lambda s: s.finished or 0.0, default=None)
 
 
-def waived(records: Iterator[FindingRecord], waivers: Waivers, now: float | None = None) -> Iterator[FindingRecord]:
+def waived(
+    store: ScanStore, records: Iterator[FindingRecord], waivers: Waivers, now: float | None = None
+) -> Iterator[FindingRecord]:
     at = time.time() if now is None else now
     for record in records:
-        finding = waivers.apply(record.finding, at)
+        began = record.first_seen
+        if waivers.younger(record.finding, began):
+            began = value_since(store.finding_history(record.host, record.finding.setting), record)
+        finding = waivers.apply(record.finding, at, began)
         yield record if finding is record.finding else msgspec.structs.replace(record, finding=finding)
+
+
+def value_since(history: Sequence[FindingRecord], record: FindingRecord) -> float:
+    """When the value of this finding was first seen to be so, without a break: what is expected of it, and the word, may
+    have changed since. `history` is its setting's, the oldest first.
+    """
+    began = record.first_seen
+    for earlier in reversed(history):
+        same = earlier.finding.actual == record.finding.actual and earlier.finding.word is not Word.unknown
+        if earlier.fixed_at == began and same:
+            began = earlier.first_seen
+    return began
 
 
 _OWN = re.compile(r"(?:https?|ipmi)://[^\s:/,;]+(?::[0-9]+)?|/redfish/[^\s,;:]*|[0-9]+(?:\.[0-9]+)*|'[^']*'")

@@ -48,11 +48,13 @@ def scan(
     progress: Callable[[Progress], None] | None = None,
     resume: str | None = None,
     everything: bool = False,
+    max_refused: int | None = None,
     read: ReadMany | None = None,
 ) -> ScanResult:
     """Scan the named hosts, those of the selector, or all; or go on with a scan that broke off (`resume`: its id, or LAST).
 
-    `everything` reads hardware and cabling also where no profile asks for them. Blocks. Raises NotFound, UsageError,
+    `everything` reads hardware and cabling also where no profile asks for them. After `max_refused` refused logins nobody
+    is logged in any more; None: what the site says. Blocks. Raises NotFound, UsageError,
     SiteError, StoreError; what a single BMC does is in the result.
     """
     specs = resolve_all(site.docs, root=site.folder)
@@ -63,7 +65,7 @@ def scan(
         scope = {"hosts": list(hosts) if hosts else None, "selector": selector, "everything": everything}
         record = site.store.begin_scan(scope, trigger=trigger, hosts=names)
     with _alone(site.state, record):
-        record = _run(site, record, specs, progress, read or of_site(site))
+        record = _run(site, record, specs, progress, read or of_site(site, max_refused))
         return ScanResult(site.store, record, site.store.scanned_hosts(record.id), Waivers(site.docs.waivers))
 
 

@@ -241,10 +241,18 @@ def _manager(b: Builder) -> None:
         AttributeRegistry="ManagerAttributeRegistry.v1_0_0",
         Attributes=_idrac(),
     )
+    licences = below(OEM, "DellLicenses")
+    licence = b.add(
+        below(licences, "%%SERIAL500%%"), "DellLicense.v1_2_0", "DellLicense", LicenseDescription=["iDRAC9 16g Enterprise License"],
+        LicensePrimaryStatus="OK", LicenseType="Perpetual", AssignedDevices=["iDRAC.Embedded.1"],
+    )  # fmt: skip
+    b.collect(licences, "DellLicense", "DellLicenseCollection", [licence])
+    b.change(licences, Members=[b.documents[licence]])  # a Dell's list has them whole
     oem = {
         "@odata.type": "#DellOem.v1_3_0.DellOemLinks",
         "DellAttributes": links([ATTRIBUTES]),
         "DellAttributes@odata.count": 1,
+        "DellLicenseCollection": link(licences),
         "Jobs": link(DELL_JOBS),
         "DellSwitchConnectionCollection": link(SWITCHES),
     }

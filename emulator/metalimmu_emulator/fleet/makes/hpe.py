@@ -183,8 +183,18 @@ def _oem(b: Builder) -> Doc:
         SecurityState="Production",
         Links={"HttpsCert": link(certificate)},
     )
+    licences = below(MANAGER, "LicenseService")
+    licence = b.add(
+        below(licences, "1"), "HpeiLOLicense.v2_3_0", "iLO License", License="iLO Advanced", LicenseType="Perpetual",
+        LicenseClass="FQL", LicenseTier="ADV",
+    )  # fmt: skip
+    b.collect(licences, "HpeiLOLicense", "iLO License Service", [licence])
     return {
         "@odata.type": "#HpeiLO.v2_13_0.HpeiLO",
         "License": {"LicenseString": "iLO Advanced", "LicenseType": "Perpetual"},
-        "Links": {"DateTimeService": link(clock), "SecurityService": link(security)},
+        "Links": {
+            "DateTimeService": link(clock),
+            "LicenseService": link(licences),
+            "SecurityService": link(security),
+        },
     }

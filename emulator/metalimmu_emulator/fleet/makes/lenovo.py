@@ -7,7 +7,7 @@ everything. The registry file's key has no `v`. Names of attributes carry a NIC'
 from __future__ import annotations
 
 from metalimmu_emulator.fleet.makes import attributes, hardware, services
-from metalimmu_emulator.fleet.makes.builder import ROOT, Builder, Doc, below, link, links
+from metalimmu_emulator.fleet.makes.builder import ROOT, Builder, Doc, below, link, links, ok
 from metalimmu_emulator.fleet.makes.hardware import Hardware
 from metalimmu_emulator.fleet.template import Happened, Places, Template, Traits
 
@@ -45,6 +45,7 @@ def build() -> Template:
     services.root(b, "ServiceRoot.v1_15_0", "1.15.0", levels=2, Vendor="Lenovo", Product="Lenovo XClarity Controller")
     b.documents[ROOT]["@odata.id"] = f"{ROOT}/"
     services.sessions(b)
+    _licences(b)
     services.accounts(b, {"1": ("%%USER%%", "Administrator"), "2": ("monitor", "ReadOnly")})
     services.events(b)
     services.task_service(b)
@@ -111,6 +112,30 @@ def log_entry(happened: Happened) -> Doc:
         "EventId": f"0x{happened.number:016X}",
         "Oem": {"Lenovo": oem},
     }
+
+
+def _licences(b: Builder) -> None:
+    where = below(ROOT, "LicenseService")
+    names = {
+        "XCC_Enterprised": ("Enterprise", "Installed"),
+        "XCC_Advanced": ("Advanced", "BuiltIn"),
+    }  # its own spelling
+    found = [
+        b.add(
+            below(where, "Licenses", ident), "License.v1_0_0", f"Lenovo XClarity Controller {tier} Upgrade", Manufacturer="Lenovo",
+            LicenseType="Production", LicenseOrigin=origin, AuthorizationScope="Service", Removable=origin == "Installed",
+            Status=ok(),
+        )
+        for ident, (tier, origin) in names.items()
+    ]  # fmt: skip
+    b.collect(below(where, "Licenses"), "License", "LicenseCollection", found)
+    b.add(
+        where, "LicenseService.v1_0_0", "License Service", ServiceEnabled=True, LicenseExpirationWarningDays=0,
+        Licenses=link(below(where, "Licenses")),
+    )  # fmt: skip
+    b.change(ROOT, LicenseService=link(where))
+    entry = {"name": "LicenseService", "kind": "Singleton", "url": where}
+    b.documents[below(ROOT, "odata")]["value"].append(entry)
 
 
 def _manager(b: Builder) -> tuple[str, ...]:

@@ -179,6 +179,14 @@ def _manager(b: Builder) -> str:
     )
     heard = {"ChassisId": "02:5a:00:00:00:ff", "PortId": "Ethernet2/1", "SystemName": "oob-sw1"}
     oem["LLDP"] = link(b.add(below(OEM, "LLDP"), "LldpService.v1_0_0", "LLDP", LLDPEnabled=True, LLDPReceive=heard))
+    query = b.add(
+        below(MANAGER, "LicenseManager", "QueryLicense"), "QueryLicense.v1_0_0", "LicenseManager", Id="1",
+        Licenses=['{"ProductKey":{"Node":{"LicenseID":"2","LicenseName":"SFT-DCMS-SINGLE","CreateDate":"20260720"}}}'],
+    )  # fmt: skip
+    licences = b.add(
+        below(MANAGER, "LicenseManager"), "LicenseManager.v1_0_0", "License Manager", QueryLicense=link(query)
+    )
+    oem["LicenseManager"] = link(licences)
     services.manager(
         b, MANAGER, "Manager.v1_14_0", model="ASPEED", firmware="01.02.03", system=SYSTEM, chassis=CHASSIS, LogServices=link(logs),
         VirtualMedia=link(media), Oem={"Supermicro": oem},
