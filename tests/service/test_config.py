@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,8 +23,10 @@ from metalimmu.service.backup.archive import decompress
 from metalimmu.service.backup.make import Protection, backup
 from metalimmu.service.configs import Configs
 from metalimmu.service.freezes import freeze, thaw
+from metalimmu.service.guarding import Guards, act
 from metalimmu.service.scans.drift import drifts
 from metalimmu.service.scans.scan import scan
+from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
 from metalimmu.store.records import RunStatus
 from metalimmu.wire.messages import PROOF_FILE
@@ -265,7 +268,7 @@ def test_the_first_host_goes_alone_and_none_after_a_failure(tmp_path: Path, stac
     assert record(site, "node-3").push is not None  # the second batch: together with the one that fails
 
 
-def test_pushes_of_a_wave_keep_to_the_guards(tmp_path: Path, stack: ExitStack) -> None:
+def test_pushes_of_a_wave_keep_to_the_guards(tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(tmp_path, 3)
     site.rack.power_up(stack, pace=0.2)
     for host in site.rack.names:
@@ -279,22 +282,24 @@ def test_pushes_of_a_wave_keep_to_the_guards(tmp_path: Path, stack: ExitStack) -
     worker = Worker(opened, runs=False)
     stack.callback(opened.close)
     stack.callback(worker.stop)
-    under_way, refused = [], []
+    under_way: list[int] = []
+    refused: list[str] = []
+    real = pushes.push
 
-    def listening() -> None:
-        worker.try_start()
-        mine = opened.store.rollouts.standing().pushed
-        under_way.append(len(mine))
-        free = next(h for h in site.rack.names if h not in mine)
-        if mine and not refused:  # what others ask for meanwhile
-            with pytest.raises(GuardRefused, match="rack r1"):
-                hosts.power(opened, free, "off")
-            refused.append(free)
+    def pushed(site: OpenSite, host: str, **more: Any) -> Any:
+        made = real(site, host, **more)
+        under_way.append(len(site.store.rollouts.standing().pushed))
+        free = next(h for h in ("node-1", "node-2") if h != host)
+        refused.extend(
+            r.guard for r in Guards(site).refusals(act("reimage", free, {}))
+        )  # what others ask for meanwhile
+        return made
 
-    ended = list(pushes.roll(opened, site.rack.names, listening=listening))
+    monkeypatch.setattr(pushes, "push", pushed)
+    ended = list(pushes.roll(opened, site.rack.names, listening=worker.try_start))
     assert [(e.host, e.state) for e in ended] == [(h, "applied") for h in site.rack.names]
     assert max(under_way) == 1
-    assert refused
+    assert set(refused) == {"failure_domain"}
     assert opened.store.rollouts.standing().pushed == {}
 
 

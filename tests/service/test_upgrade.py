@@ -46,8 +46,9 @@ def left_behind(rack: Rack, release: str) -> None:
             conn.executescript(text)
     key = SiteKey.at(state / "tls" / "site.key")
     with closing(sqlite3.connect(state / "store.sqlite")) as conn:
+        had = {row[1] for row in conn.execute("PRAGMA table_info(deployments)")}
         for (run,) in conn.execute("SELECT id FROM deployments").fetchall():
-            for column, value in key.hashes(run).items():
+            for column, value in ((c, v) for c, v in key.hashes(run).items() if c in had):
                 conn.execute(f"UPDATE deployments SET {column} = ? WHERE id = ?", (value, run))
         (writing,) = conn.execute("SELECT id FROM deployments WHERE ended IS NULL").fetchone()
         conn.commit()

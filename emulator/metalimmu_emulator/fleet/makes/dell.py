@@ -243,7 +243,7 @@ def _manager(b: Builder) -> None:
     )
     licences = below(OEM, "DellLicenses")
     licence = b.add(
-        below(licences, "%%SERIAL500%%"), "DellLicense.v1_2_0", "DellLicense", LicenseDescription=["iDRAC9 16g Enterprise License"],
+        below(licences, "FD00000016000000"), "DellLicense.v1_2_0", "DellLicense", LicenseDescription=["iDRAC9 16g Enterprise License"],
         LicensePrimaryStatus="OK", LicenseType="Perpetual", AssignedDevices=["iDRAC.Embedded.1"],
     )  # fmt: skip
     b.collect(licences, "DellLicense", "DellLicenseCollection", [licence])
