@@ -11,8 +11,9 @@ from typing import Any
 
 _SECRETS: set[str] = set()
 _LOCK = threading.Lock()
-# Addresses that are as good as a password while their deployment runs: /m/ media, /c/ chunks, /p/ phone home.
-_PATHS = re.compile(r"(?i)(/[mcp]/)[a-z2-7]{32}(?![a-z2-7])")
+# Addresses that are as good as a password while their deployment runs: /m/ media, /c/ chunks, /p/ phone home,
+# /i/ installers, and of switches /onie/, /nos/, /ztp/.
+_PATHS = re.compile(r"(?i)(/(?:[mcpi]|onie|nos|ztp)/)[a-z2-7]{32}(?![a-z2-7])")
 _HEADERS = re.compile(
     r"""(?ix)( (?:authorization|x-auth-token|password|token)['"]?\s*[:=]\s*['"]?(?:(?:basic|bearer)\ )?
            | \b(?:bearer|basic)\  )

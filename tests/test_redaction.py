@@ -26,3 +26,10 @@ def test_data_stays_data(data: object, kept: object) -> None:
         assert json.loads(json.dumps(log.redacted(data))) == kept
     finally:
         log.forget("4815")
+
+
+@pytest.mark.parametrize("place", ["m", "c", "p", "i", "onie", "nos", "ztp", "ONIE"])
+def test_addresses_with_a_secret(place: str) -> None:
+    secret = "ab2cd3ef" * 4
+    assert log.redact(f"http://10.0.0.5:8080/{place}/{secret}/name") == f"http://10.0.0.5:8080/{place}/***/name"
+    assert log.redact(f"/{place}x/{secret}") == f"/{place}x/{secret}"

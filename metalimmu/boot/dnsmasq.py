@@ -1,7 +1,7 @@
 """dnsmasq as a child of ours: DHCP, proxy DHCP and TFTP for machines that boot the network.
 
 `config` is pure. The child's configuration, hosts and loaders are in a folder that dnsmasq may read after it has given up
-root; its leases are in the site's state, so that a machine keeps its address over restarts of either.
+root (its group, and nobody else); its leases are in the site's state, so that a machine keeps its address over restarts of either.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from pathlib import Path
 
 from metalimmu import log
 from metalimmu.boot import scripts
-from metalimmu.boot.loaders import http_loader, ipxe
+from metalimmu.boot.loaders import http_path, ipxe
 from metalimmu.desired import netboot
 from metalimmu.desired.netboot import Netboot
 from metalimmu.desired.units import seconds
-from metalimmu.errors import ListenError, ToolError
+from metalimmu.errors import ListenError, MetalimmuError, ToolError
 
 UP = 10.0  # seconds
 DOWN = 5.0
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds before it is started again
+
+GROUP = "dip"  # dnsmasq runs in it by itself where it is; Debian's base system has it
 
 _NEEDS = "CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE"
 
@@ -52,6 +54,7 @@ def config(
     return scripts.render(
         "dnsmasq/dnsmasq.conf.j2",
         mode=settings.mode,
+        group=GROUP,
         interface=settings.interface or "",
         folder=folder,
         leases=leases,
@@ -79,7 +82,7 @@ def boot_files(settings: Netboot, url: str) -> dict[str, str]:
     if settings.loader == "shim":
         return {"uefi": "bootx64.efi"}
     files = {"bios": "undionly.kpxe", "uefi": ipxe(settings)}
-    return files | ({"http": f"{url}/boot/efi/{http_loader(settings)}"} if settings.mode == "dhcp" else {})
+    return files | ({"http": f"{url}{http_path(settings)}"} if settings.mode == "dhcp" else {})
 
 
 class Dnsmasq:
@@ -164,11 +167,13 @@ class Dnsmasq:
         return True
 
     def put(self, name: str, pieces: Iterable[bytes]) -> None:
-        """One more file for TFTP, whole or not at all. Raises OSError."""
+        """One more file for TFTP, whole or not at all. Raises OSError, ToolError."""
+        self._own_folder()
         target = self._folder / "tftp" / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        for folder in target.relative_to(self._folder).parents:
-            (self._folder / folder).chmod(0o755 if folder == target.parent.relative_to(self._folder) else 0o711)
+        root = self._folder / "tftp"
+        for folder in target.relative_to(root).parents:
+            (root / folder).chmod(0o755 if root / folder == target.parent else 0o711)
         scratch = target.with_name(f".{target.name}.new")
         with scratch.open("wb") as out:
             out.writelines(pieces)
@@ -184,10 +189,10 @@ class Dnsmasq:
             target.unlink(missing_ok=True)
 
     def _write(self) -> None:
+        self._own_folder()
         root = self._folder / "tftp"
-        root.mkdir(parents=True, exist_ok=True)
-        for folder in (self._folder, root):
-            folder.chmod(0o755)  # it gives up root, and reads the lists again
+        root.mkdir(exist_ok=True)
+        root.chmod(0o755)  # dnsmasq gives up root, and reads all of it after that
         for name, content in self._files.items():
             target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -197,6 +202,18 @@ class Dnsmasq:
         with self._updating:
             self._write_lists()
         self._leases.parent.mkdir(parents=True, exist_ok=True)
+
+    def _own_folder(self) -> None:
+        """For us and, as it gives up root, dnsmasq's group: addresses in it are secrets."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            try:
+                shutil.chown(self._folder, group=GROUP)
+            except LookupError:
+                raise ToolError(
+                    f"this machine has no group {GROUP}, which dnsmasq runs in", hint=f"groupadd --system {GROUP}"
+                ) from None
+        self._folder.chmod(0o750)
 
     def _write_lists(self) -> None:
         for name, text in zip(("hosts", "options"), self._lists, strict=True):
@@ -244,8 +261,12 @@ class Dnsmasq:
                 if "started, version" in text:
                     self._up.set()
                 logger.debug("%s", text)
-                with suppress(Exception):  # of who listens to us; its log must be read on
+                try:
                     self._said(text)
+                except MetalimmuError as exc:  # of who listens to us; its log must be read on
+                    logger.warning("a line of dnsmasq's log was not taken: %s", exc)
+                except Exception:
+                    logger.exception("a fault in metalimmu, reading dnsmasq's log")
 
     def _keep(self) -> None:
         """Start it again when it ends by itself."""

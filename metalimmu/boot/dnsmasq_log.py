@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["lease", "no-address", "loader", "no-file", "tftp-failed", "tftp-ended", "other-server"]
+Kind = Literal["lease", "no-address", "loader", "no-file", "tftp-failed", "tftp-ended"]
 
 _LINE = re.compile(r"^dnsmasq-(?P<part>dhcp|tftp)(\[\d+\])?: (\d+ )?(?P<text>.*)$")
 _MAC = r"(?P<mac>[0-9a-f]{2}(:[0-9a-f]{2}){5})"

@@ -8,7 +8,8 @@
     (urls.machines, TLS) GET  /c/SECRET/SHA256        chunks
     boot loaders         GET  /boot/..., /grub/...    scripts and loaders, see netboot_api
     (urls.boot, plain)   GET  /m/SECRET/NAME          kernel and initrds of one deployment
-                         GET  /onie..., /ztp/...      switches, see onie_api
+                         *    /i/SECRET/...           answers of installers, see install_api
+                         *    /onie..., /switch, /nos/..., /ztp/...  switches, see onie_api
 
 Everything else, and everything that is not part of a running deployment, is 404 without a word.
 """
@@ -27,7 +28,6 @@ from metalimmu.boot import listeners
 from metalimmu.boot.changes import Changes
 from metalimmu.boot.desk import AGAIN, Desk
 from metalimmu.boot.listeners import Listener
-from metalimmu.boot.loaders import http_loader
 from metalimmu.boot.media_api import files_path, media_path
 from metalimmu.boot.netboot import Netboot
 from metalimmu.boot.ports import Content, Deployments, Images
@@ -147,10 +147,6 @@ class BootService:
                 hint="set urls.boot: http://ADDRESS:PORT in site.yaml, as the machines reach the controller",
             )
         return url + path
-
-    def loader_url(self) -> str:
-        """What a machine starts by UEFI HTTP boot: for `HttpBootUri`. Raises UsageError as `boot_url`."""
-        return self.boot_url(f"/boot/efi/{http_loader(self._netboot)}")
 
     def files_url(self, deployment: str) -> str:
         """Where boot loaders find the files of a deployment, without a trailing slash. Raises UsageError as `boot_url`."""

@@ -42,6 +42,11 @@ def http_loader(settings: Netboot) -> str:
     return HTTP if wanted == "grub" else ipxe(settings)
 
 
+def http_path(settings: Netboot) -> str:
+    """Where it is fetched, below `urls.boot`."""
+    return f"/boot/efi/{http_loader(settings)}"
+
+
 class Loaders:
     def __init__(self, url: str, files: Mapping[str, tuple[str, str]] = FILES) -> None:
         """`url`: where machines reach us in the clear."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from metalimmu.boot.rules import clean
 from metalimmu.plan.identity import same_serial
 
 INSTALLER = "onie-installer"
@@ -46,7 +47,7 @@ def asker(headers: Mapping[str, str]) -> Asker:
     """`headers` without regard to case, as aiohttp has them."""
 
     def said(name: str) -> str:
-        return headers.get(name, "").strip()[:200]
+        return clean(headers.get(name, "")).strip()[:200]
 
     if said("User-Agent").startswith("SONiC-ZTP"):
         return Asker(

@@ -6,7 +6,7 @@
     GET  /onie-installer...     the same by the names of ONIE's waterfall; who asks is known by its headers alone
     GET  /switch                the same for networks whose DHCP cannot tell switches apart; and ztp.json
     GET  /nos/SECRET/image      an image for the second slot of a NOS that runs
-    GET  /ztp/SECRET/NAME       ztp.json, config_db.json, report.sh, ...
+    GET  /ztp/SECRET/NAME       ztp.json, config_db.json, report.sh, ... of what ONIE installs
     POST /ztp/SECRET/report     the new NOS has done it
 
 All bytes are counted. Once all of them were sent the address is dead; a switch that asks again has an installer that
@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from metalimmu import log
@@ -26,8 +28,10 @@ from metalimmu.boot import answers, onie
 from metalimmu.boot.acknowledged import Watched
 from metalimmu.boot.desk import Desk
 from metalimmu.boot.onie import Asker
+from metalimmu.boot.rules import clean
 from metalimmu.boot.switch_ports import SwitchContent, SwitchDeployment
 from metalimmu.boot.tokens import hashed
+from metalimmu.desired.switch import HostKey
 
 logger = log.get("boot")
 
@@ -90,14 +94,14 @@ class OnieApi:
 
     async def ztp(self, request: web.Request) -> web.StreamResponse:
         d = await self._found(request)
-        if d is None:
+        if d is None or d.method != "onie":
             return answers.nothing()
         return await self._ztp(d, request.match_info["name"])
 
     async def report(self, request: web.Request) -> web.StreamResponse:
         """Lines of KEY=VALUE; a key may come again."""
         d = await self._found(request)
-        if d is None:
+        if d is None or d.method != "onie":
             return answers.nothing()
         async with asyncio.timeout(answers.BODY_TIME):
             data = await request.content.read(REPORT)
@@ -227,7 +231,7 @@ class OnieApi:
 
 
 def reported(text: str) -> dict[str, Any]:
-    """Of report.sh: `serial`, `version`, ... and `host_keys`, each once."""
+    """Of report.sh: `serial`, `version`, ... and `host_keys`, each once; what is no host key is left out."""
     found: dict[str, Any] = {}
     keys: list[str] = []
     for line in text.splitlines()[:200]:
@@ -236,7 +240,9 @@ def reported(text: str) -> dict[str, Any]:
         if not equals or not value:
             continue
         if name == "host_key":
-            keys.append(" ".join(value.split()[:2]))
+            key = " ".join(value.split()[:2])
+            with suppress(msgspec.ValidationError):
+                keys.append(msgspec.convert(key, HostKey))
         elif name in ("serial", "version", "build", "boot"):
-            found[name] = value[:200]
+            found[name] = clean(value)[:200]
     return {**found, "host_keys": list(dict.fromkeys(keys))[:8]}

@@ -52,7 +52,8 @@ class Choice:
 
 
 def asker(mac: str = "", uuid_: str = "", serial: str = "") -> Asker:
-    """From what came over the network: a MAC in any usual form, else none."""
+    """From what came over the network: a MAC in any usual form, else none. No control characters: it is logged."""
+    uuid_, serial = ("".join(c for c in text if c.isprintable()) for text in (uuid_, serial))
     plain = mac.strip().lower().replace("-", ":")
     if re.fullmatch(r"[0-9a-f]{12}", plain):
         plain = ":".join(plain[i : i + 2] for i in range(0, 12, 2))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from metalimmu.log import redact
-from metalimmu.plan.reimage import title
+from metalimmu.plan.titles import title
 from metalimmu.plan.waves import BUSY, RowState
 from metalimmu.store.ids import attempt_id
 

@@ -1,4 +1,4 @@
-"""`salvage list | show | get | remove`: files of systems that were overwritten."""
+"""`salvage list | show | get | rm`: files of systems that were overwritten."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def get(site: Path, host: str, run: str | None, out: Path, extract: bool) -> Non
 @click.argument("host")
 @run_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def remove(site: Path, host: str, run: str | None, yes: bool) -> None:
+def rm(site: Path, host: str, run: str | None, yes: bool) -> None:
     """Remove the archives of a host's run for good."""
     from metalimmu.service import salvages
     from metalimmu.service.site import OpenSite

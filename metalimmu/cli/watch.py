@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from metalimmu.log import redact
-from metalimmu.plan.reimage import title
+from metalimmu.plan.titles import title
 from metalimmu.store.records import FINAL, Outcome, RunRecord, RunStatus, StepRecord
 
 if TYPE_CHECKING:

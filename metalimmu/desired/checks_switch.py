@@ -8,7 +8,7 @@ from pathlib import Path
 from metalimmu.desired.collected import Collected, Placed
 from metalimmu.desired.problems import Problem, nearest, quoted
 from metalimmu.desired.resolve import beside, mac
-from metalimmu.desired.switch import METHODS, Switch, ssh_address
+from metalimmu.desired.switch import METHODS, Switch, no_bmc, ssh_address
 from metalimmu.desired.types import Host
 
 
@@ -42,7 +42,7 @@ def _no_switch(placed: Placed[Host]) -> Iterator[Problem]:
     host = placed.value
     if host.switch is not None:
         yield placed.problem(("switch",), "nothing for a server", "switch:", "write kind: switch, or remove it")
-    if host.bmc.startswith("ssh://"):
+    if no_bmc(host.bmc):
         yield placed.problem(("bmc",), "the BMC of a server", quoted(host.bmc), "only a switch may have none")
 
 

@@ -71,6 +71,11 @@ class SwitchSpec(msgspec.Struct, frozen=True, kw_only=True):
     installs: int
 
 
+def no_bmc(address: str) -> bool:
+    """Is this `bmc:` that of a switch which has none?"""
+    return address.startswith("ssh://")
+
+
 def ssh_address(bmc: str, given: str | None) -> tuple[str, int]:
     """Host and port of the NOS; an empty host where neither says any."""
     try:

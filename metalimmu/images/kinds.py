@@ -70,8 +70,8 @@ def add_bootable(
 ) -> Image:
     """Add what boots a kernel as `ref` (NAME@VERSION): an ISO that has it, its initrd and perhaps a squashfs.
 
-    `kind`: installer or live. `arguments`: the kernel's, a template, see service.kernel. `answers`: one of ANSWERS; none
-    for an installer that asks for nothing. `place`: of the squashfs in the ISO.
+    `kind`: installer or live. `arguments`: the kernel's, a template, see service.kinds.kernel_arguments. `answers`: one of
+    ANSWERS; none for an installer that asks for nothing. `place`: of the squashfs in the ISO.
     Raises ImageExists, ImageError, UsageError, ToolError.
     """
     split(ref)

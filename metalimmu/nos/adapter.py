@@ -35,7 +35,6 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     undrain: str = ""
     fetch: str = ""  # of an image; without it there are no two slots
     keep: str = ""  # where it is fetched to
-    log: str = ""
     mgmt: str = "eth0"
 
     def onie_mode(self, mode: str) -> str:

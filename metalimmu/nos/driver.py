@@ -109,11 +109,11 @@ class SshNos:
         with suppress(BmcUnreachable):  # it went before it could answer: that is what was asked
             self._act(f"{adapter.root}reboot", "reboot")
 
-    def drain(self) -> bool:
-        return self._optional(self._adapter()[1].drain, "drain")
+    def drain(self) -> None:
+        self._optional(self._adapter()[1].drain, "drain")
 
-    def undrain(self) -> bool:
-        return self._optional(self._adapter()[1].undrain, "undrain")
+    def undrain(self) -> None:
+        self._optional(self._adapter()[1].undrain, "undrain")
 
     def install(self, url: str, sha256: str, *, limit: float) -> str:
         _, adapter, _ = self._adapter()
@@ -129,7 +129,7 @@ class SshNos:
             slot = parse.word(self._act(adapter.installer(f"binary-version {file}"), "ask for the slot's name"))
             before = parse.slots(self._run(adapter.installer("list"), LOOK).out)
             if slot == before.current:
-                raise BmcRefused(f"{self._name} runs {slot} already", hint="--force has no effect between two slots")
+                raise BmcRefused(f"{self._name} runs {slot} already", hint="`--method onie` installs it anew")
             self._act(adapter.installer(f"install -y {file}"), "install the image", limit=limit)
             # The installer makes the new one the default; until it is proven the old one is.
             self._act(adapter.installer(f"set-default {shlex.quote(before.current)}"), "keep the default")
@@ -144,23 +144,13 @@ class SshNos:
     def default(self, slot: str) -> None:
         self._act(self._adapter()[1].installer(f"set-default {shlex.quote(slot)}"), "make the slot the default")
 
-    def tail(self, lines: int = 40) -> str:
-        """Empty where it cannot be read."""
-        adapter = self._adapter()[1]
-        if not adapter.log:
-            return ""
-        said = self._run(adapter.log.format(lines=int(lines)), LOOK)
-        return said.out[-8000:] if said.status == 0 else ""
-
     def _onie(self, mode: str) -> str:
         said = self._act(self._adapter()[1].onie_mode(mode), f"ONIE mode {mode}")
         return _mode(said)
 
-    def _optional(self, command: str, what: str) -> bool:
-        if not command:
-            return False
-        self._act(command, what)
-        return True
+    def _optional(self, command: str, what: str) -> None:
+        if command:
+            self._act(command, what)
 
     def _adapter(self) -> tuple[str, Adapter, dict[str, str]]:
         if self._known is None:
@@ -190,7 +180,10 @@ class SshNos:
         said = self._run("; ".join([*parts, 'echo; rm -f "$E"']), LOOK)
         _, *pieces = said.out.split(mark)
         if len(pieces) < 2 * len(questions):
-            raise BmcBroken(f"{self._name}: its answers break off after {len(pieces) // 2} of {len(questions)}")
+            raise BmcBroken(
+                f"{self._name}: its answers break off after {len(pieces) // 2} of {len(questions)}",
+                hint=f"look at its console; `metalimmu -vv switch show {self._name}` shows more",
+            )
         found = {}
         for name, out, rest in zip(questions, pieces[::2], pieces[1::2], strict=False):
             status, _, err = rest.lstrip(" ").partition("\n")
@@ -206,7 +199,10 @@ class SshNos:
         said = self._run(command, limit)
         if said.status != 0:
             words = " ".join((said.err or said.out).split())[-300:] or "no word why"
-            raise BmcRefused(f"{self._name}: {what}: exit status {said.status}: {words}")
+            raise BmcRefused(
+                f"{self._name}: {what}: exit status {said.status}: {words}",
+                hint="run the command that `metalimmu run show -o json` lists as this login: may it use sudo without a password?",
+            )
         return said.out
 
     def _run(self, command: str, limit: float) -> Said:
@@ -214,7 +210,7 @@ class SshNos:
 
 
 def request(name: str, command: str) -> WriteRequest:
-    """An act, as plans and evidence show it."""
+    """An act, as evidence shows it."""
     return WriteRequest(method="SSH", path=name, body={"command": command})
 
 

@@ -19,11 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from metalimmu import log
 from metalimmu.errors import BmcBroken, BmcLoginRefused, BmcUnreachable, HostKeyChanged, SecretError, ToolError
 from metalimmu.nos.ports import Said
-
-logger = log.get("ssh")
 
 LARGEST = 16 << 20  # bytes of one answer: a config_db of a large switch has a few million
 _CHECK = 0.3  # seconds
@@ -85,7 +82,7 @@ class Ssh:
                 [*self._argv(known), "--", f"{self._user}@{self._address}", command], environment, limit, self._check
             )
             if said is None:
-                raise BmcUnreachable(f"{self._name}: no answer by SSH within {limit:.0f} s")
+                raise BmcUnreachable(f"{self._name}: no answer by SSH within {limit:.0f} s", hint=self._silent())
             if said.status == 255:
                 self._raise(said.err)
             if not self._keys:
@@ -135,7 +132,10 @@ class Ssh:
                 f"{self._name}: SSH at {self._address}:{self._port} refused the login of {self._user}",
                 hint="correct the credentials (or switch.key) of this host",
             )
-        raise BmcUnreachable(f"{self._name}: SSH at {self._address}:{self._port}: {last[0][:200]}")
+        raise BmcUnreachable(f"{self._name}: SSH at {self._address}:{self._port}: {last[0][:200]}", hint=self._silent())
+
+    def _silent(self) -> str:
+        return f"check address and VLAN, and that its NOS runs: `metalimmu switch show {self._name}` asks again"
 
 
 def _keys(known_hosts: str) -> tuple[str, ...]:
@@ -173,7 +173,10 @@ def _run(argv: list[str], environment: dict[str, str], limit: float, check: Call
                     child.wait(_CHECK)
                 check()
                 if len(out.data) > LARGEST:
-                    raise BmcBroken(f"an answer by SSH of more than {LARGEST >> 20} MiB")
+                    raise BmcBroken(
+                        f"an answer by SSH of more than {LARGEST >> 20} MiB",
+                        hint="look at its console; `metalimmu -vv switch show HOST` shows more",
+                    )
                 if child.returncode is not None:
                     break
                 if time.monotonic() > end:

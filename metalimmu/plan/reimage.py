@@ -66,11 +66,6 @@ TITLES = {
 }
 
 
-def title(step: str) -> str:
-    """A step's name in words; itself where it is of another version of metalimmu."""
-    return TITLES.get(step) or ways.TITLES.get(step) or kinds.TITLES.get(step) or step
-
-
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What the store remembers of the host."""
 
@@ -276,9 +271,7 @@ def _steps(
         "boot": lim["power"],
         "report": lim["phone_home"],
         "prove": lim["bmc"],
-        "drain": _hook_limit(spec.before),
-        "health": _health_limit(spec),
-        "undrain": _hook_limit(spec.after),
+        **hook_limits(spec),
     }
     steady = max((seconds(h.for_) for h in spec.health), default=0.0) + 30.0
     estimate = {
@@ -293,19 +286,18 @@ def _steps(
     }
     left_out = {
         "report": spec.proof.by == "none",
-        "drain": not spec.before,
-        "health": not spec.health,
-        "undrain": not spec.after,
+        **hooks_left_out(spec),
         **disk_work.left_out(spec, known=memory.state is State.active and memory.proof is Proof.proven),
     }
     limit = {**kinds.limits(lim), **disk_work.limits(spec), **limit}
     calls = {**disk_work.calls(spec), **calls}
     starts = kinds.boots(image)
+    titles = {**TITLES, **ways.TITLES, **kinds.TITLES}
     names = renamed([n for n in kinds.names(image, spec, tuple(TITLES)) if not left_out.get(n)], method)
     return tuple(
         PlanStep(
             name=n,
-            title=title(n),
+            title=titles[n],
             limit=limit.get(as_media(n), lim["bmc"]),
             stall=lim["stall"] if n in _STALLS else None,
             seconds=round(estimate[n] if n in _STALLS else min(estimate[n], limit.get(as_media(n), lim["bmc"])), 1),
@@ -334,6 +326,11 @@ def hook_limits(spec: HostSpec) -> dict[str, float]:
         "health": _health_limit(spec),
         "undrain": _hook_limit(spec.after),
     }
+
+
+def hooks_left_out(spec: HostSpec) -> dict[str, bool]:
+    """Those of these steps that this site does not want."""
+    return {"drain": not spec.before, "health": not spec.health, "undrain": not spec.after}
 
 
 def _hook_limit(hooks: tuple[Hook, ...]) -> float:

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from metalimmu.desired.switch import METHODS
+from metalimmu.desired.switch import METHODS, no_bmc
 from metalimmu.desired.types import HostSpec
 from metalimmu.errors import ImageError, ImageRevoked, UsageError
 from metalimmu.lifecycle import Proof, State
@@ -21,7 +21,7 @@ from metalimmu.observed.types import SystemIdentity, WriteRequest
 from metalimmu.plan import pair
 from metalimmu.plan.identity import same_serial
 from metalimmu.plan.pair import Around
-from metalimmu.plan.reimage import Memory, hook_limits
+from metalimmu.plan.reimage import Memory, hook_limits, hooks_left_out
 from metalimmu.plan.types import Finding, ImageFacts, Plan, PlanStep, Word
 
 TITLES = {
@@ -231,7 +231,7 @@ def _warnings(spec: HostSpec, image: ImageFacts, seen: SeenSwitch, method: str, 
     if spec.held is not None:
         said.append(f"held at {spec.held.image} since {spec.held.since}: {spec.held.reason}")
     if seen.facts is None:
-        how = "start it into ONIE's install mode by hand" if spec.bmc.startswith("ssh://") else "its BMC starts it"
+        how = "start it into ONIE's install mode by hand" if no_bmc(spec.bmc) else "its BMC starts it"
         said.append(f"its NOS does not answer: {how}, unless it asks by itself")
         if image.nos:
             said.append(f"nobody says how much memory it has: {image.ref} needs {image.nos.min_ram >> 20} MiB")
@@ -257,7 +257,6 @@ def _steps(
 ) -> tuple[PlanStep, ...]:
     lim = spec.limits
     names = _SLOT if method == "two-slot" else _BARE if seen.facts is None else _ONIE
-    hooks = hook_limits(spec)
     limit = {
         "slot": lim["check_in"],
         "restart": lim["power"],
@@ -267,14 +266,12 @@ def _steps(
         "ztp": lim["phone_home"],
         "settled": lim["phone_home"],
         "soak": (spec.switch.soak if spec.switch else 0.0) + lim["bmc"],
-        **hooks,
+        **hook_limits(spec),
     }
     left_out = {
-        "drain": not spec.before,
-        "health": not spec.health,
-        "undrain": not spec.after,
+        **hooks_left_out(spec),
         "ztp": not any(n in spec.templates for n in ("config_db.json", "ztp.json")),
-        "start": spec.bmc.startswith("ssh://"),
+        "start": no_bmc(spec.bmc),
     }
     estimate = {**_ESTIMATE, "soak": spec.switch.soak if spec.switch else 0.0, **memory.seconds}
     return tuple(

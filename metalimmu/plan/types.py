@@ -95,7 +95,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     previous: str | None  # name@version on the machine now, as far as we know
     previous_digest: str | None
     identity: SystemIdentity  # what the BMC says it is: the machine that checks in must be the same
-    method: str  # virtual-media | uefi-http | pxe
+    method: str  # virtual-media | uefi-http | pxe; of a switch: onie | two-slot
     why: str
     findings: tuple[Finding, ...]
     steps: tuple[PlanStep, ...]

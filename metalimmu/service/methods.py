@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from metalimmu.boot.dnsmasq import boot_files
 from metalimmu.boot.listeners import boot_url
-from metalimmu.boot.loaders import http_loader
+from metalimmu.boot.loaders import http_path
 from metalimmu.plan.identity import is_serial, is_uuid
 from metalimmu.plan.method import NETWORK, PXE, UEFI_HTTP, Can, Choice, choose
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def loader_url(site: Site) -> str:
     """Where firmware fetches a boot loader by HTTP; empty: we serve nothing in the clear."""
     base = boot_url(site.urls)
-    return f"{base}/boot/efi/{http_loader(site.netboot)}" if base else ""
+    return f"{base}{http_path(site.netboot)}" if base else ""
 
 
 def chosen(site: Site, spec: HostSpec, facts: ImageFacts, seen: Look, *, netboots: bool = True) -> Choice:

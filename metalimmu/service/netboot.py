@@ -223,7 +223,7 @@ def ipv4(host: str) -> str:
 
 
 def run_folder(state: Path) -> Path:
-    """Where dnsmasq's files are: it gives up root, and the state folder is ours alone. No secret is among them."""
+    """Where dnsmasq's files are: it gives up root, and the state folder is ours alone. It has secrets: root and dnsmasq's group alone may enter."""
     name = hashlib.sha256(str(state.resolve()).encode()).hexdigest()[:12]
     if os.geteuid() == 0:
         return Path("/run") / f"metalimmu-netboot-{name}"

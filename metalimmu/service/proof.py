@@ -54,7 +54,7 @@ def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None =
             hint="use `proof: {by: ssh}` in the role, or have the system run a proof unit",
         )
     try:
-        evidence = {
+        again = {
             **bmc_says(site, spec),
             "system": _system_says(site, spec, str(record.proof_evidence.get("run", "")), listening),
             "asked_by": who(),
@@ -64,13 +64,18 @@ def prove(site: OpenSite, host: str, *, listening: Callable[[], object] | None =
         site.store.update_host(host, proof=Proof.unproven)
         site.store.add_event(host, "unproven", f"{host} did not prove itself: {exc.message}")
         raise
-    evidence = {**record.proof_evidence, "again": evidence}
+    return proven_again(site, spec, record, again)
+
+
+def proven_again(site: OpenSite, spec: HostSpec, record: HostRecord, again: dict[str, Any]) -> str:
+    """A sentence. `record`: of before it was asked, `again`: what it said. Raises Unhealthy."""
+    evidence = {**record.proof_evidence, "again": again}
     well = not spec.health or (record.quarantine is None and record.state is State.active)
     ended = {"quarantine": None, "error": None} if well else {}
     site.store.update_host(
-        host, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), settles=None, **ended
+        spec.name, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), settles=None, **ended
     )
-    site.store.add_event(host, "proven", f"{host} proved again that it runs {record.image}", data=evidence)
+    site.store.add_event(spec.name, "proven", f"{spec.name} proved again that it runs {record.image}", data=evidence)
     return f"proven at {record.image}" + ("" if well else f"; {_healthy(site, spec)}")
 
 

@@ -53,7 +53,7 @@ class Incoming:
         if room < min(wanted.limit if wanted else 0, _SPARE):
             raise SalvageFailed(
                 f"the controller's disk has {room >> 20} MiB to spare for salvaged files",
-                hint=f"make room in {folder(site)}: `metalimmu salvage remove`",
+                hint=f"make room in {folder(site)}: `metalimmu salvage rm`",
             )
         self._new = self._target.with_suffix(".new")
         self._hash = hashlib.sha256()
@@ -144,7 +144,7 @@ def remove(site: OpenSite, record: SalvageRecord) -> None:
 def _there(site: OpenSite, record: SalvageRecord) -> Path:
     found = path(site, record)
     if not found.is_file():
-        raise NotFound(f"{found} is gone", hint="it was removed by hand; `metalimmu salvage remove` forgets it")
+        raise NotFound(f"{found} is gone", hint="it was removed by hand; `metalimmu salvage rm` forgets it")
     return found
 
 

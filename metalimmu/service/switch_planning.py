@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from metalimmu.desired.render import digest, render
+from metalimmu.desired.switch import no_bmc
 from metalimmu.errors import BmcError, BmcLoginRefused, BmcUnreachable, HostKeyChanged
 from metalimmu.nos.adapter import adapters
 from metalimmu.nos.driver import commands, maybe
@@ -78,7 +79,7 @@ def look(site: OpenSite, spec: HostSpec, image: ImageFacts) -> SeenSwitch:
 
 def _power(site: OpenSite, spec: HostSpec) -> tuple[WriteRequest, ...]:
     """What the step `start` may ask of the BMC; nothing where there is none, or it does not answer now."""
-    if spec.bmc.startswith("ssh://"):
+    if no_bmc(spec.bmc):
         return ()
     try:
         with site.connect(spec, mode="read-only") as bmc:

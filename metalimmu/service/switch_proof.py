@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from metalimmu.errors import MetalimmuError, StepFailed
-from metalimmu.lifecycle import Proof, State
+from metalimmu.lifecycle import Proof
 from metalimmu.plan import pair
 from metalimmu.plan.identity import same_serial
 from metalimmu.plan.settled import config_hash, wrong
 from metalimmu.plan.types import Word
 from metalimmu.service.planning import image_facts
+from metalimmu.service.proof import proven_again
 from metalimmu.service.runs import who
 from metalimmu.service.switches import FACTS, around, connect
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def prove_switch(site: OpenSite, spec: HostSpec) -> str:
-    """A sentence. Raises StepFailed when it did not prove itself; it is unproven then."""
+    """A sentence. Raises StepFailed when it did not prove itself; it is unproven then, and Unhealthy."""
     record = site.store.host(spec.name)
     try:
         facts = connect(site, spec, mode="read-only").facts()
@@ -36,12 +37,7 @@ def prove_switch(site: OpenSite, spec: HostSpec) -> str:
         site.store.add_event(spec.name, "unproven", f"{spec.name} did not prove itself: {why}")
         raise StepFailed(f"{spec.name} did not prove itself: {why}", hint="look at it, or reimage")
     again = {"facts": facts.brief() if facts else {}, "asked_by": who(), "at": time.time()}
-    evidence = {**record.proof_evidence, "again": again}
-    well = not spec.health or (record.quarantine is None and record.state is State.active)
-    ended = {"quarantine": None, "error": None} if well else {}
-    site.store.update_host(spec.name, proof=Proof.proven, proof_evidence=evidence, proven_at=time.time(), **ended)
-    site.store.add_event(spec.name, "proven", f"{spec.name} proved again that it runs {record.image}", data=evidence)
-    return f"proven at {record.image}"
+    return proven_again(site, spec, record, again)
 
 
 def _differs(site: OpenSite, spec: HostSpec, facts: SwitchFacts, image: str, evidence: dict[str, Any]) -> list[str]:

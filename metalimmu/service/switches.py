@@ -10,6 +10,7 @@ from metalimmu import log
 from metalimmu.bmc import credentials
 from metalimmu.boot import ztp
 from metalimmu.boot.tokens import hashed, write_once
+from metalimmu.desired.switch import no_bmc
 from metalimmu.errors import MetalimmuError, NosAbsent, NotFound, SecretError, UsageError
 from metalimmu.images.serve import ImageFile
 from metalimmu.nos.driver import SshNos
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from metalimmu.plan.types import Plan
     from metalimmu.service.config import Renderer
     from metalimmu.service.site import OpenSite
-
-logger = log.get("switches")
 
 KEYS = "ssh-host-key"  # kinds of observations
 SLOTS = "switch-slots"
@@ -178,7 +177,7 @@ def idle(site: OpenSite, spec: HostSpec) -> bool:
     record = site.store.host(spec.name)
     if record.image is not None:
         return False
-    if spec.bmc.startswith("ssh://") or record.quarantine is not None:
+    if no_bmc(spec.bmc) or record.quarantine is not None:
         return True  # nobody restarts it; or its NOS was wiped by a run that failed
     try:
         connect(site, spec, mode="read-only").probe()
@@ -198,8 +197,10 @@ def dhcp_lines(site: OpenSite, url: Callable[[str, str], str]) -> tuple[list[str
     hosts: list[str] = []
     options: list[str] = []
     for r in site.store.switches.running():
-        installer = url("/onie/{}/onie-installer", r.id) if r.method == "onie" else None
-        first, second = ztp.dhcp_lines(r.host, r.mgmt_mac, installer=installer, ztp=url("/ztp/{}/ztp.json", r.id))
+        fresh = r.method == "onie"  # a second slot keeps its config: nothing is to be fetched
+        installer = url("/onie/{}/onie-installer", r.id) if fresh else None
+        served = url("/ztp/{}/ztp.json", r.id) if fresh else None
+        first, second = ztp.dhcp_lines(r.host, r.mgmt_mac, installer=installer, ztp=served)
         hosts += first
         options += second
     return hosts, options

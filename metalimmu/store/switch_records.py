@@ -27,7 +27,7 @@ class SwitchRecord(Record, frozen=True, kw_only=True):
     installs: int  # deliveries that are allowed
     config: RunTimeConfig | None = None  # what ZTP serves, with marks instead of secrets
     config_digest: str = ""
-    before: dict[str, Any] = {}  # SwitchFacts.brief before anything was done
+    before: dict[str, Any] = {}  # SwitchFacts without its config, before anything was done
     armed: bool = False  # would its request be answered with the image?
     asked: int = 0  # requests that came from this switch
     asked_from: str = ""  # its address then

@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 
 PROTOCOL = 1
 PROOF_FILE = "metalimmu.json"  # on the seed, for the proof unit: url, token, pin, certificate, config_digest
+PHASES = ("identify", "burn-in", "salvage", "erase", "zero", "write", "read-back", "config", "erase-after", "wait")
+"""The agent's, in order. It leaves out what it was not asked to do, and may have passed several between two words of it."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class RunTimeConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    phase: str  # identify | burn-in | salvage | erase | zero | write | read-back | config | erase-after | wait
+    phase: str  # one of PHASES
     done: int = 0  # bytes of the phase
     total: int = 0
     fetched_bytes: int = 0  # compressed, over the network

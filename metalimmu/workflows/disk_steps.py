@@ -10,7 +10,7 @@ from metalimmu.lifecycle import Proof, State, move
 from metalimmu.observed.types import BootTarget, PowerState
 from metalimmu.plan import kinds
 from metalimmu.store.records import HostRecord
-from metalimmu.wire.messages import Report, SystemReport
+from metalimmu.wire.messages import PHASES, Report, SystemReport
 from metalimmu.workflows import ways
 from metalimmu.workflows.boot_steps import LOST, raise_failure, tend_boot
 from metalimmu.workflows.context import Context
@@ -41,7 +41,7 @@ class Write(OnDisk):
         phase = d.progress.phase if d.progress else ""
         if c.outlived(d):
             return {"summary": LOST}
-        if d.report is None and phase not in ("read-back", "config", "erase-after", "wait"):
+        if d.report is None and phase not in PHASES[PHASES.index("read-back") :]:
             return None
         return {"summary": f"{d.chunk_bytes / 1e6:.1f} MB fetched", "bytes": d.chunk_bytes}
 

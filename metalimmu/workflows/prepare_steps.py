@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from metalimmu.wire.messages import PHASES
 from metalimmu.workflows.boot_steps import LOST, raise_failure
 from metalimmu.workflows.context import Context
 from metalimmu.workflows.disk_steps import OnDisk
 from metalimmu.workflows.step import Evidence
-
-ORDER = ("identify", "burn-in", "salvage", "erase", "zero", "write", "read-back", "config", "erase-after", "wait")
-"""The agent's phases. It leaves out what it was not asked to do, and may have passed several between two words of it."""
 
 
 class _Phase(OnDisk):
@@ -24,7 +22,7 @@ class _Phase(OnDisk):
         if d.report is None and c.outlived(d):
             return {"summary": LOST}
         phase = d.progress.phase if d.progress else ""
-        beyond = phase in ORDER and ORDER.index(phase) > ORDER.index(self.name)
+        beyond = phase in PHASES and PHASES.index(phase) > PHASES.index(self.name)
         if d.report is None and not beyond:
             return None
         return self.found(c)

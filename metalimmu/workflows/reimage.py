@@ -17,6 +17,7 @@ from metalimmu.lifecycle import Proof, State, move
 from metalimmu.plan.method import STEPS as STEPS_OF_METHODS
 from metalimmu.plan.types import Plan
 from metalimmu.store.records import DeploymentRecord, ErrorText, HostRecord, Outcome, Quarantine, RunStatus
+from metalimmu.wire.messages import PHASES
 from metalimmu.workflows import (
     aftermath,
     boot_steps,
@@ -249,7 +250,7 @@ _BEFORE_WRITING = frozenset(
     {"DiskSelectionError", "DiskUnsuitable", "ForeignSignature", "IdentityMismatch"}
     | {"DiskKept", "EraseFailed", "SalvageFailed", "BurnInFailed"}
 )
-_ONLY_LOOKING = ("identify", "burn-in", "salvage")  # phases in which an agent writes nothing
+_ONLY_LOOKING = PHASES[: PHASES.index("erase")]  # those in which an agent writes nothing
 
 
 def _refused_before_writing(d: DeploymentRecord) -> bool:

@@ -169,16 +169,14 @@ class Restart(Step):
 
     def _ask(self, c: Context) -> None:
         r = record(c)
-        now = c.tools.clock.now()
-        if r.intent and (r.intent != ASKING or now - (r.intent_at or 0.0) < _UNSURE * c.tools.pace):
+        if (r.intent and r.intent != ASKING) or _unsure(c, r):
             return
         if not r.intent:
             c.guard("power")
         self._kept = kept_back(c, r)
         if self._kept:
             return
-        c.tools.store.update_host(c.host, proof=Proof.unproven, health=None)  # nobody may believe it from here on
-        c.tools.store.switches.update(c.run, intent=ASKING, intent_at=now)
+        _intend(c)
         c.nos.reboot()
         c.tools.store.switches.update(c.run, intent="reboot asked")
         c.drop_nos()
@@ -222,17 +220,30 @@ class Start(Step):
         off = c.bmc.power_state() is PowerState.off
         if r.intent not in ("", ASKING) or (not off and now - r.created < _PATIENCE * c.tools.pace):
             return
+        if _unsure(c, r):
+            return
         c.guard("power")
         self._kept = kept_back(c, r)
         if self._kept:
             return
         action = PowerAction.on if off else PowerAction.force_restart
-        c.tools.store.switches.update(c.run, intent=ASKING, intent_at=now)
+        _intend(c)
         c.bmc.set_power(action)
         c.tools.store.switches.update(c.run, intent=f"{action} asked")
 
     def explain(self, c: Context) -> str:  # noqa: ARG002
         return self._kept
+
+
+def _unsure(c: Context, r: SwitchRecord) -> bool:
+    """Was it asked so lately that it may have been taken, and no sign of it be seen yet?"""
+    return r.intent == ASKING and c.tools.clock.now() - (r.intent_at or 0.0) < _UNSURE * c.tools.pace
+
+
+def _intend(c: Context) -> None:
+    """Recorded before it is asked. From here on nobody may believe what was proven before."""
+    c.tools.store.update_host(c.host, proof=Proof.unproven, health=None)
+    c.tools.store.switches.update(c.run, intent=ASKING, intent_at=c.tools.clock.now())
 
 
 class Fetched(Step):

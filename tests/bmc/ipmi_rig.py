@@ -230,11 +230,20 @@ def lab_bmc(folder: Path, login: tuple[str, str] = (USER, PASSWORD)) -> Iterator
 
 
 @contextmanager
-def serial_port(sock: socket.socket, banner: bytes = b"login: ") -> Iterator[list[bytes]]:
-    """A listening socket plays a machine's serial line: it greets each who connects, and answers in capitals. What it heard."""
+def serial_port(sock: socket.socket, banner: bytes = b"login: ", *, log: Path | None = None) -> Iterator[list[bytes]]:
+    """A listening socket plays a machine's serial line: it greets each who connects, and answers in capitals. What it heard.
+
+    `log`: what it says is there too, as QEMU writes it.
+    """
     heard: list[bytes] = []
     stop = threading.Event()
     sock.settimeout(0.05)
+
+    def say(line: socket.socket, data: bytes) -> None:
+        if log and data:
+            with log.open("ab") as file:
+                file.write(data)
+        line.sendall(data)
 
     def run() -> None:
         while not stop.is_set():
@@ -247,11 +256,11 @@ def serial_port(sock: socket.socket, banner: bytes = b"login: ") -> Iterator[lis
                 greeting = banner
                 while not stop.is_set():
                     try:
-                        line.sendall(greeting)
+                        say(line, greeting)
                         greeting = b""
                         data = line.recv(4000)
                         heard.extend([data] if data else [])
-                        line.sendall(data.upper())
+                        say(line, data.upper())
                     except TimeoutError:
                         continue
                     except OSError:

@@ -61,7 +61,7 @@ def unix_socket(folder: Path) -> socket.socket:
 
 @contextmanager
 def of_lab(folder: Path) -> Iterator[tuple[int, list[bytes]]]:
-    with serial_port(unix_socket(folder)) as heard, lab_bmc(folder) as (server, _):
+    with serial_port(unix_socket(folder), log=folder / "console.log") as heard, lab_bmc(folder) as (server, _):
         yield server.port, heard
 
 
@@ -81,7 +81,10 @@ def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[int, 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[tuple[LabBmc, Machine, list[bytes]]]:
-    with serial_port(unix_socket(tmp_path)) as heard, lab_bmc(tmp_path) as (server, machine):
+    with (
+        serial_port(unix_socket(tmp_path), log=tmp_path / "console.log") as heard,
+        lab_bmc(tmp_path) as (server, machine),
+    ):
         yield server, machine, heard
 
 
@@ -178,10 +181,10 @@ def test_a_bmc_that_goes_away_ends_the_console(lab: tuple[LabBmc, Machine, list[
 
 def test_a_machine_that_starts_again_is_heard_again(tmp_path: Path) -> None:
     with lab_bmc(tmp_path) as (server, _), open_(server.port) as console:  # the machine is off
-        with serial_port(unix_socket(tmp_path), b"first boot\n"):
+        with serial_port(unix_socket(tmp_path), b"first boot\n", log=tmp_path / "console.log"):
             hear(console, b"first boot")
         (tmp_path / "serial.sock").unlink()
-        with serial_port(unix_socket(tmp_path), b"second boot\n"):
+        with serial_port(unix_socket(tmp_path), b"second boot\n", log=tmp_path / "console.log"):
             hear(console, b"second boot")
 
 

@@ -9,10 +9,10 @@ from redfish_server import RedfishServer, collection, key, small_tree, system
 
 from metalimmu.bmc import quirks, uris
 from metalimmu.bmc.connect import Address, connect
-from metalimmu.bmc.quirks import PLACEHOLDERS
 from metalimmu.bmc.redfish import RedfishBmc, base_url
 from metalimmu.errors import BmcUnsupported, UsageError
 from metalimmu.observed.types import PowerState, Unknown
+from metalimmu.plan.identity import PLACEHOLDERS
 
 Open = Callable[..., RedfishBmc]
 

@@ -48,6 +48,10 @@ class Segment:
         files = {"snponly.efi": b"MZ" + b"x" * 5000, "undionly.kpxe": b"k"}
         return Dnsmasq(text, files=files, said=self.said.append, prefix=prefix, **where)
 
+    def tftp(self, name: str) -> bytes:
+        argv = ["ip", "netns", "exec", self.ours, "curl", "-s", f"tftp://10.9.0.1/{name}"]
+        return subprocess.run(argv, capture_output=True, timeout=20, check=True).stdout
+
     def ask(self, mac: str = MAC, *more: str, fails: bool = False) -> dict[str, str]:
         """A lease, as `key value` lines."""
         argv = ["ip", "netns", "exec", self.machines, sys.executable, str(CLIENT), "eth0", mac, *more]
@@ -159,15 +163,48 @@ def test_as_a_proxy_it_gives_no_address(segment):
 
 
 def test_tftp(segment, child):
-    command = "tftp://10.9.0.1/snponly.efi"
-    done = subprocess.run(
-        ["ip", "netns", "exec", segment.ours, "curl", "-s", command], capture_output=True, timeout=20, check=True
-    )
-    assert done.stdout == b"MZ" + b"x" * 5000
+    assert segment.tftp("snponly.efi") == b"MZ" + b"x" * 5000
     until(lambda: any("sent" in line for line in segment.said), what="it is said")
     assert (
         next(h for line in segment.said if (h := dnsmasq_log.parse(line)) and h.kind == "loader").file == "snponly.efi"
     )
+
+
+def test_dnsmasq_alone_reads_what_has_secrets(segment, child):
+    """It has given up root by then."""
+    child.put("m/secret/slot.cpio", [b"token"])
+    assert segment.tftp("m/secret/slot.cpio") == b"token"
+    assert Path(f"/proc/{child.pid}").stat().st_uid != 0
+    for name in ("options", "hosts", "tftp/snponly.efi", "tftp/m/secret/slot.cpio"):
+        path = segment.folder / "run" / name
+        assert path.is_file()
+        stranger = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "cat", str(path)]
+        done = subprocess.run(stranger, capture_output=True, text=True, timeout=10, check=False)
+        assert (done.returncode, "Permission denied" in done.stderr) == (1, True), name
+
+
+def test_a_machine_without_the_group(tmp_path, monkeypatch):
+    monkeypatch.setattr(dnsmasq, "GROUP", "no-such-group")
+    child = Dnsmasq("", folder=tmp_path / "run", leases=tmp_path / "leases", files={"grub.cfg": b"x"})
+    with pytest.raises(ToolError, match="no group no-such-group"):
+        child.start()
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_who_listens_and_fails_is_said(tmp_path, caplog):
+    heard = []
+
+    def said(line: str) -> None:
+        heard.append(line)
+        raise ToolError("the store is locked") if line == "one" else ValueError("a fault")
+
+    child = Dnsmasq("", folder=tmp_path / "run", leases=tmp_path / "leases", files={}, said=said)
+    argv = ["sh", "-c", "echo one >&2; echo two >&2"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as speaker:
+        child._listen(speaker)
+    assert heard == ["one", "two"]
+    assert "a line of dnsmasq's log was not taken: the store is locked" in caplog.text
+    assert "ValueError: a fault" in caplog.text
 
 
 def test_one_that_dies_is_started_again(segment, child):
@@ -232,6 +269,7 @@ def test_without_root(segment):
         segment.ours,
         "setpriv",
         "--reuid=65534",
+        f"--regid={dnsmasq.GROUP}",
         "--clear-groups",
         "--inh-caps=-all",
     )

@@ -51,6 +51,12 @@ def test_a_copied_mac_is_not_the_machine(machine: Asker) -> None:
     assert "node-1 has another" in found.why
 
 
+def test_what_a_stranger_says_is_no_second_line_of_a_log() -> None:
+    said = asker("", f"{{\n{UUID[1:]}}}", "SN1\r\n2026 all is well\x1b[2J")
+    assert (said.serial, said.uuid) == ("SN12026 all is well[2J", "")
+    assert asker("", "", "\x1b\n") == Asker()
+
+
 def test_the_copy_gets_its_own_deployment_and_the_machine_its_own() -> None:
     copy = Offer("d3", "node-3", (MAC,), str(uuid.uuid4()), "SN3", 9)
     assert choose(asker(MAC, copy.uuid, "SN3"), [ONE, copy]).offer is copy

@@ -194,6 +194,11 @@ def test_a_slot_image_needs_its_secret_and_nothing_else(rig: Switches) -> None:
     assert rig.get(f"/nos/{rig.secret()}/image", {})[1] == IMAGE
     until(lambda: rig.record().delivered == 1)
     assert rig.get(f"/nos/{rig.secret()}/image", {}) == (404, b"")
+    # Its secret is in the arguments of commands: it opens nothing else, and above all no config.
+    assert rig.get(f"/ztp/{rig.secret()}/ztp.json", {}) == (404, b"")
+    assert rig.get(f"/ztp/{rig.secret()}/config_db.json", {}) == (404, b"")
+    assert rig.get(f"/ztp/{rig.secret()}/report", {}, "POST", b"serial=LAB1\n") == (404, b"")
+    assert rig.record().reported_at is None
 
 
 def test_ztp_comes_after_the_installer_and_before_the_report(rig: Switches) -> None:
@@ -205,10 +210,11 @@ def test_ztp_comes_after_the_installer_and_before_the_report(rig: Switches) -> N
     assert rig.get("/switch", ZTP) == (200, b'{"ztp": {}}')
     assert rig.get(f"/ztp/{rig.secret()}/config_db.json", {}) == (200, b"{}")
     assert rig.get(f"/ztp/{rig.secret()}/passwd", {}) == (404, b"")
-    said = b"serial=LAB1\nversion=2\nhost_key=ssh-ed25519 AAAA x\n"
+    key = f"ssh-ed25519 {'A' * 68}"
+    said = f"serial=LAB1\nversion=2\nhost_key={key} x\n".encode()
     assert rig.get(f"/ztp/{rig.secret()}/report", {}, "POST", said)[0] == 200
     found = rig.record()
-    assert found.reported == {"serial": "LAB1", "version": "2", "host_keys": ["ssh-ed25519 AAAA"]}
+    assert found.reported == {"serial": "LAB1", "version": "2", "host_keys": [key]}
     assert None not in (found.ztp_at, found.config_at, found.reported_at)
     assert rig.get("/switch", ZTP) == (404, b"")
     assert rig.get(f"/ztp/{'b' * 32}/report", {}, "POST", said) == (404, b"")

@@ -17,6 +17,7 @@ HEADERS = {
     "ONIE-ARCH": "x86_64",
     "ONIE-OPERATION": "os-install",
 }
+KEY = f"ssh-ed25519 {'A' * 68}"
 PLATFORM = "x86_64-accton_as7726_32x-r0"
 
 
@@ -97,10 +98,23 @@ def test_ztp_says_who_it_is_otherwise() -> None:
     assert misfit(who, Assigned()) == ""
 
 
+def test_no_control_characters_of_a_stranger() -> None:
+    who = asker({"ONIE-SERIAL-NUMBER": "S1\x1b[2J\udcff", "ONIE-VERSION": "2\r\nroot"})
+    assert (who.serial.isprintable(), who.version.isprintable()) == (True, True)
+    assert misfit(who, Assigned()).isprintable()
+    said = reported("serial=S1\x1b[2J\nversion=2\x07\n")
+    assert said["serial"] == "S1\N{REPLACEMENT CHARACTER}[2J"
+    assert said["version"] == "2\N{REPLACEMENT CHARACTER}"
+
+
+def test_only_host_keys_are_kept_and_whole() -> None:
+    large = f"ssh-rsa {'A' * 716}"  # of 4096 bits
+    lines = ["host_key=a b", f"host_key={KEY}\x1b[2J", "host_key=ssh-ed25519 short", f"host_key={large} root@x"]
+    assert reported("\n".join(lines)) == {"host_keys": [large]}
+
+
 def test_a_report_is_read_and_bounded() -> None:
-    said = reported(
-        "serial=S1\nversion=2\nhost_key=ssh-ed25519 AAAA root@x\nhost_key=ssh-ed25519 AAAA\nrm=-rf\nnothing\n"
-    )
-    assert said == {"serial": "S1", "version": "2", "host_keys": ["ssh-ed25519 AAAA"]}
-    assert len(reported("host_key=a b\n" * 5000)["host_keys"]) == 1
+    said = reported(f"serial=S1\nversion=2\nhost_key={KEY} root@x\nhost_key={KEY}\nrm=-rf\nnothing\n")
+    assert said == {"serial": "S1", "version": "2", "host_keys": [KEY]}
+    assert len(reported(f"host_key={KEY}\n" * 5000)["host_keys"]) == 1
     assert reported("") == {"host_keys": []}

@@ -82,7 +82,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     line = socket.socket(socket.AF_UNIX)
     line.bind(str(tmp_path / "serial.sock"))
     line.listen()
-    with serial_port(line) as heard, lab_bmc(tmp_path) as (server, _):
+    with serial_port(line, log=tmp_path / "console.log") as heard, lab_bmc(tmp_path) as (server, _):
         found = Bench(server, heard, site)
         address = f"ipmi://127.0.0.1:{server.port}"
         found.hosts(

@@ -77,8 +77,10 @@ def test_a_known_key_is_pinned_and_the_first_one_is_learned_when_it_is_a_nos(pro
 )
 def test_why_there_is_no_answer(program: Any, words: str, error: type[Exception]) -> None:
     program(f'echo "{words}" >&2; exit 255')
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         shell(keys=(KEY,)).run("true")
+    if error is BmcUnreachable:
+        assert "`metalimmu switch show leaf-1`" in raised.value.hint
 
 
 def test_limits_of_time_and_size(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def test_a_new_machine_is_tested_and_what_it_held_is_saved_when_it_is_reimaged(r
     assert Path(copied).read_bytes() == lies.read_bytes()
     with pytest.raises(UsageError, match="is there already"):
         salvages.take(site, record, out)
-    run_cli(rack, "salvage", "remove", "node-1", "--yes")
+    run_cli(rack, "salvage", "rm", "node-1", "--yes")
     assert not lies.exists()
     assert "nothing was salvaged" in run_cli(rack, "salvage", "list")
     site.close()

@@ -173,6 +173,7 @@ def test_the_address_of_boot_loaders(rack: Rack) -> None:
 
 
 DHCP = Netboot(mode="dhcp", interface="eth1", range="10.0.0.9-10.0.0.99")
+GRUB = Netboot(mode="dhcp", interface="eth1", range="10.0.0.9-10.0.0.99", http_loader="grub")
 PROXY = Netboot(mode="proxy", interface="eth1", range="10.0.0.0/24")
 
 
@@ -181,6 +182,9 @@ PROXY = Netboot(mode="proxy", interface="eth1", range="10.0.0.0/24")
     [
         (DHCP, Fake(), None, "programs", "ok", "snponly.efi"),
         (DHCP, Fake(missing={"dnsmasq"}), None, "programs", "fail", "apt-get install dnsmasq-base"),
+        (DHCP, Fake(missing={"grub-mkimage"}), None, "programs", "ok", "snponly.efi"),
+        (GRUB, Fake(), None, "programs", "ok", "snponly.efi"),
+        (GRUB, Fake(missing={"grub-mkimage"}), None, "programs", "fail", "apt-get install grub-common"),
         (DHCP, Fake(), None, "interface", "ok", "eth1"),
         (DHCP, Fake(interfaces=set()), None, "interface", "fail", "no interface eth1"),
         (DHCP, Fake(), None, "rights", "ok", ""),

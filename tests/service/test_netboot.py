@@ -13,10 +13,12 @@ import pytest
 
 from metalimmu.desired.resolve import resolve_all
 from metalimmu.errors import ListenError
+from metalimmu.service import switches
 from metalimmu.service.netboot import NetbootSide, host_lines, run_folder
 from metalimmu.service.site import OpenSite
 from metalimmu.service.worker import Worker
 from metalimmu.store.records import DeploymentRecord
+from metalimmu.store.switch_records import SwitchRecord
 from metalimmu.wire.messages import Assignment, RootDisk
 
 CLIENT = Path(__file__).parents[1] / "boot" / "dhcp_client.py"
@@ -123,6 +125,21 @@ def test_switches_are_known_while_no_run_is_theirs(tmp_path, wire):
     ((hosts, options),) = told
     assert "52:54:00:10:00:02,set:switch-leaf-1" in hosts
     assert options == []
+
+
+@pytest.mark.parametrize(("method", "served"), [("onie", ["onie", "onie", "ztp"]), ("two-slot", [])])
+def test_what_onie_installs_alone_is_told_addresses(tmp_path, wire, method, served):
+    """A second slot keeps its config: its secret, which is in arguments of commands, opens no file with one."""
+    opened = site(tmp_path, wire)
+    record = SwitchRecord(
+        id="r1", run="r1", host="leaf-1", secret_hash="h", method=method, image="lab@1", digest="d", size=1, serial="LEAF1",
+        base_mac="52:54:00:10:00:01", mgmt_mac="52:54:00:10:00:02", platform="x86_64-lab_switch-r0", fence=1, installs=1,
+    )  # fmt: skip
+    opened.store.switches.add(record)
+    hosts, options = switches.dhcp_lines(opened, lambda path, run: f"http://x{path.format(run)}")
+    opened.close()
+    assert hosts == ["52:54:00:10:00:02,set:switch-leaf-1"]
+    assert [line.partition("http://x/")[2].partition("/")[0] for line in options] == served
 
 
 def test_hosts_are_known_by_their_nics(tmp_path, wire):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,10 +16,11 @@ from hook_rig import script
 from switch_shell import LocalShell
 from switches import SwitchRack, until
 
+from metalimmu.lifecycle import Proof
 from metalimmu.service import switches
 from metalimmu.service.planning import plan_host, rollback_image
 from metalimmu.service.site import OpenSite
-from metalimmu.store.records import RunStatus
+from metalimmu.store.records import Quarantine, RunStatus
 
 
 @pytest.fixture
@@ -206,8 +208,6 @@ def test_a_reboot_that_may_have_been_asked_is_not_asked_again_while_the_pair_is_
     fabric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The controller died between the intent and the reboot; when it is back, the peer carries nothing."""
-    import time
-
     from metalimmu.workflows.switch_steps import ASKING
 
     made = fabric(boot="onie")
@@ -474,7 +474,9 @@ def test_prove_asks_the_switch_again(fabric: Any) -> None:
     leaf = made.switches["leaf-1"]
     run = reimage(made.site, "leaf-1")
     assert run.status is RunStatus.succeeded, run.error
+    site(made).store.update_host("leaf-1", settles=time.time() + 600)  # its BMC was asked for a reset
     assert prove(site(made), "leaf-1") == "proven at lab-nos@2"
+    assert site(made).store.host("leaf-1").settles is None
     leaf.neighbours({"Ethernet0": ("spine-1", "Ethernet4")})
     with pytest.raises(StepFailed, match="missing: Ethernet1 to spine-2 Ethernet4"):
         prove(site(made), "leaf-1")
@@ -485,6 +487,29 @@ def test_prove_asks_the_switch_again(fabric: Any) -> None:
         prove(site(made), "leaf-1")
     said = show(site(made), "leaf-1")
     assert (said["may_go"], said["nos"], said["version"]) == (True, "lab", "2")
+
+
+def test_prove_looks_at_the_health_of_a_switch_that_was_unwell(fabric: Any) -> None:
+    from metalimmu.errors import Unhealthy
+    from metalimmu.service.proof import prove
+
+    made = fabric()
+    check = {"command": "./healthy", "every": "100ms", "timeout": "2s", "limit": "3s"}
+    role = yaml.safe_load((made.site / "roles/leaf.yaml").read_text())
+    made.write("roles/leaf.yaml", {**role, "health": check})
+    script(made.site, "test -e well", "healthy")
+    (made.site / "well").touch()
+    run = reimage(made.site, "leaf-1")
+    assert run.status is RunStatus.succeeded, run.error
+    opened = site(made)
+    opened.store.update_host("leaf-1", quarantine=Quarantine(reason="unhealthy", since=time.time()))
+    (made.site / "well").unlink()
+    with pytest.raises(Unhealthy):
+        prove(opened, "leaf-1")
+    assert opened.store.host("leaf-1").quarantine is not None
+    (made.site / "well").touch()
+    assert prove(opened, "leaf-1").startswith("proven at lab-nos@2; healthy: ")
+    assert opened.store.host("leaf-1").quarantine is None
 
 
 def test_what_the_operator_sees(fabric: Any) -> None:
@@ -561,6 +586,54 @@ def test_a_bmc_starts_a_switch_that_is_off(fabric: Any, tmp_path: Path) -> None:
     assert run.status is RunStatus.succeeded, run.error
     started = next(s for s in site(made).store.steps(run.id) if s.name == "start")
     assert [r["method"] for r in started.evidence["requests"]]
+
+
+def test_a_bmc_that_breaks_off_after_it_took_the_reset_is_not_asked_again_at_each_look(
+    fabric: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second reset would hit ONIE in the middle of its start. Nobody believes the old proof from the first one on."""
+    import threading
+
+    from metalimmu.bmc.fake import FakeBmc
+    from metalimmu.bmc.fake_machines import FileMachine
+    from metalimmu.errors import BmcUnreachable
+    from metalimmu.observed.machine import Machine
+    from metalimmu.workflows import switch_steps
+
+    made = fabric(boot="onie")
+    leaf = made.switches["leaf-1"]
+    path = tmp_path / "leaf-1.json"
+    FileMachine(path).create(Machine(power="Off", serial=leaf.serial))
+    with_bmc(made, path)
+    (leaf.root / "up").unlink()
+    leaf.refresh()
+    opened = site(made)
+    opened.store.update_host("leaf-1", image="lab-nos@1", digest=digest(made, "lab-nos@1"), proof=Proof.proven)
+    monkeypatch.setattr(switch_steps, "_UNSURE", 10_000.0)
+    monkeypatch.setattr(switch_steps, "_PATIENCE", 0.0)
+    asked: list[str] = []
+
+    def boots() -> None:
+        leaf.put("onie_mode", "install")
+        leaf.put("reboot", "")
+
+    thread = threading.Timer(1.0, boots)
+    set_power = FakeBmc.set_power
+
+    def breaks_off(bmc: FakeBmc, action: Any) -> None:
+        set_power(bmc, action)
+        if FileMachine(path).read().power == "Off":
+            return  # a rehearsal, for the plan
+        if not asked:
+            thread.start()
+        asked.append(f"{action} {opened.store.host('leaf-1').proof}")
+        raise BmcUnreachable("the connection broke")
+
+    monkeypatch.setattr(FakeBmc, "set_power", breaks_off)
+    run = reimage(made.site, "leaf-1")
+    thread.join(30)
+    assert run.status is RunStatus.succeeded, run.error
+    assert asked == ["On unproven"]
 
 
 def test_a_switch_that_is_silent_and_on_may_carry_traffic(

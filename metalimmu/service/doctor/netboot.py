@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from metalimmu.boot.loaders import Loaders
+from metalimmu.boot.loaders import HTTP, Loaders, http_loader
 from metalimmu.desired.netboot import Netboot
 from metalimmu.errors import ToolError
 from metalimmu.service.doctor.check import Check, fail, few, ok, unknown, warn
@@ -48,6 +48,9 @@ def _programs(settings: Netboot, loaders: Loaders, probes: Probes) -> Check:
         found = loaders.need(settings.loader)
     except ToolError as exc:
         return fail(name, exc.message, exc.hint)
+    if http_loader(settings) == HTTP and probes.program("grub-mkimage") is None:
+        what = "grub-mkimage is not installed: UEFI HTTP boot gets no loader"
+        return fail(name, what, "apt-get install grub-common grub-efi-amd64-bin")
     return ok(name, f"dnsmasq, {', '.join(found)}")
 
 

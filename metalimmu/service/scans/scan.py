@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from metalimmu import log
 from metalimmu.desired.resolve import resolve_all
 from metalimmu.desired.selector import select
+from metalimmu.desired.switch import no_bmc
 from metalimmu.desired.types import HostSpec
 from metalimmu.engine.lock import WorkerLock
 from metalimmu.errors import MetalimmuError, NotFound, StoreError, UsageError
@@ -86,7 +87,7 @@ def chosen(site: OpenSite, specs: dict[str, HostSpec], hosts: Sequence[str] | No
             if selector
             else "write hosts/*.yaml, or `metalimmu discover`",
         )
-    asked = [spec for spec in found if not spec.bmc.startswith("ssh://")]  # a switch without a BMC has nothing to scan
+    asked = [spec for spec in found if not no_bmc(spec.bmc)]  # a switch without a BMC has nothing to scan
     return [spec.name for spec in asked or found]
 
 
