@@ -67,7 +67,7 @@ test: setup
 	@$(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && echo "ruff: ok"
 	@$(BIN)/mypy | tail -1
 	@$(BIN)/lint-imports --no-cache -q 2>/dev/null || $(BIN)/lint-imports --no-cache
-	@$(RECORDINGS) $(BIN)/pytest -q -n 4 -m "not e2e and not emulator"
+	@$(RECORDINGS) $(BIN)/pytest -q -n 5 --dist worksteal -m "not e2e and not emulator"
 	@echo "building the images and ramdisks that the tests boot (once)"; $(BIN)/python tests/artifacts.py
 	@$(RECORDINGS) $(BIN)/pytest -q -n 3 --dist loadfile -m "e2e or emulator"
 

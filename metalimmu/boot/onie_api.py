@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from metalimmu import log
+from metalimmu import log, structs
 from metalimmu.boot import answers, onie
 from metalimmu.boot.acknowledged import Watched
 from metalimmu.boot.desk import Desk
@@ -242,7 +242,7 @@ def reported(text: str) -> dict[str, Any]:
         if name == "host_key":
             key = " ".join(value.split()[:2])
             with suppress(msgspec.ValidationError):
-                keys.append(msgspec.convert(key, HostKey))
+                keys.append(structs.convert(key, HostKey))
         elif name in ("serial", "version", "build", "boot"):
             found[name] = clean(value)[:200]
     return {**found, "host_keys": list(dict.fromkeys(keys))[:8]}

@@ -14,6 +14,7 @@ from metalimmu.boot.ports import Deployment
 from metalimmu.plan.identity import missing_nics, same_serial, same_uuid
 from metalimmu.wire.manifest import Manifest, read_back_digest
 from metalimmu.wire.messages import (
+    PHASES,
     PROTOCOL,
     Assignment,
     CheckIn,
@@ -32,13 +33,7 @@ MAX_LINE = 500  # characters
 
 _LARGEST = 1 << 62  # that a database keeps
 
-_WRITING = (
-    "zero",
-    "write",
-    "read-back",
-    "config",
-    "erase-after",
-)  # phases that leave something of the image on the disk
+_WRITING = PHASES[PHASES.index("zero") : -1]  # phases that leave something of the image on the disk
 
 ALIASES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
