@@ -142,6 +142,7 @@ def test_all_of_it_in_one_reimage(up, tmp_path: Path) -> None:
     rig.until(lambda: rig.boots() == (1, 2), "the second half's start")
 
 
+@pytest.mark.long
 def test_debian_assembles_its_mirror_and_proves_itself_on_it(up) -> None:
     """Debian's own mdadm, from its own initramfs, on the metadata that the agent wrote."""
     image_builds.image("mirrored@1", "debian", packages=("mdadm",))

@@ -1,5 +1,5 @@
 """The controller's state is lost while real machines are being written: two, or as many as METALIMMU_LOST says (`make
-simulate`: ten). It is restored, and they never notice.
+long`: ten). It is restored, and they never notice.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from e2e_rig import Rig
 
 from metalimmu.service.site import OpenSite
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 COUNT = int(os.environ.get("METALIMMU_LOST", "2"))
 LONG = 200.0 * COUNT  # seconds

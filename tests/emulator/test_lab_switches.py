@@ -19,7 +19,7 @@ from metalimmu.images import lab_switch
 from metalimmu_emulator import switch
 from metalimmu_emulator.lab import Lab
 
-pytestmark = pytest.mark.emulator
+pytestmark = [pytest.mark.emulator, pytest.mark.long]
 MODES = b"yes\nDefault boot: ONIE mode: unknown\n"
 
 
