@@ -129,7 +129,6 @@ def main() -> None:
     web()
     image("debian@1", "debian", packages=(f"{package}={version}",))
     image("debian@2", "debian", base="debian@1")
-    image("mirrored@1", "debian", packages=("mdadm",))
     installer()
 
 
