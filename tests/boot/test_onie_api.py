@@ -228,6 +228,7 @@ def test_syslog_is_kept_from_the_switch_that_has_the_installer(rig: Switches) ->
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             to = ("127.0.0.1", heard.port)
             sender.sendto(b"<134>Nov 20 14:00:00 onie os-install: too early", to)  # nobody has asked yet
+            until(lambda: heard._known[0] > 0)  # it was looked at
             rig.store.switches.update("r1", asked_from="127.0.0.1")
 
             def heard_of(word: str) -> bool:
