@@ -1,7 +1,7 @@
 """The tables, as named migrations that only go forward. A migration that was ever released never changes.
 
 To change a table: add a function at the end. A database that has a migration which is not in this file was made by a
-newer program and is refused.
+newer program and is refused. One file, long as it is: the order of the functions is the order in which they run.
 """
 
 from __future__ import annotations

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from metalimmu.errors import NotFound, StoreError
-from metalimmu.store import changes, leases, rollouts
+from metalimmu.store import changes, rollouts
 from metalimmu.store.database import BUSY, Database
 from metalimmu.store.facts import SqliteFacts
 from metalimmu.store.interned import Words
+from metalimmu.store.lease_store import SqliteLeases
 from metalimmu.store.netboot import SqliteNetboot
 from metalimmu.store.plans import SqlitePlans
 from metalimmu.store.protocol import Beat, Secret
@@ -23,7 +24,6 @@ from metalimmu.store.records import (
     DeploymentRecord,
     EventRecord,
     HostRecord,
-    LeaseRecord,
     LoginRecord,
     ObservationRecord,
     Outcome,
@@ -57,7 +57,7 @@ _SECRET_COLUMN: dict[Secret, str] = {
 }
 
 
-class SqliteStore(SqliteScanReads, SqliteFacts, SqliteNetboot, SqliteSalvages):
+class SqliteStore(SqliteScanReads, SqliteFacts, SqliteNetboot, SqliteSalvages, SqliteLeases):
     """Opens or makes the file and brings its tables up to date. Raises StoreError."""
 
     def __init__(self, path: Path, *, busy: float = BUSY, clock: Callable[[], float] = time.time) -> None:
@@ -257,7 +257,7 @@ class SqliteStore(SqliteScanReads, SqliteFacts, SqliteNetboot, SqliteSalvages):
         )
         EVENTS.insert(conn, event, without=("id",))
 
-    # leases
+    # leases: see SqliteLeases; here with what is admitted in the same transaction
 
     def admit(
         self,
@@ -276,44 +276,6 @@ class SqliteStore(SqliteScanReads, SqliteFacts, SqliteNetboot, SqliteSalvages):
             if place is not None:
                 rollouts.take_place(conn, place, run.host, self._clock())
             return run
-
-    def acquire_lease(self, host: str, run: str, holder: str, *, guard: Guarding | None = None) -> int:
-        with self._db.write() as conn:
-            return self._acquire(conn, host, run, holder, guard)
-
-    def _acquire(self, conn: sqlite3.Connection, host: str, run: str, holder: str, guard: Guarding | None) -> int:
-        now = self._clock()
-        if guard is None:
-            return leases.acquire(conn, host, run, holder, now)
-        leases.release_dead(conn, host, now)
-        seen = rollouts.standing(conn, now)
-        fence = leases.acquire(conn, host, run, holder, now)  # first: whose host it is says more than a guard
-        guard(seen)
-        return fence
-
-    def take_over(self, host: str, run: str, holder: str) -> int:
-        with self._db.write() as conn:
-            return leases.take_over(conn, host, run, holder, self._clock())
-
-    def check_fence(self, host: str, fence: int) -> None:
-        with self._db.read() as conn:
-            leases.check(conn, host, fence)
-
-    def renew_lease(self, host: str, fence: int) -> None:
-        with self._db.write(durable=False) as conn:
-            leases.renew(conn, host, fence, self._clock())
-
-    def release_lease(self, host: str, run: str, *, fence: int | None = None) -> None:
-        with self._db.write() as conn:
-            leases.release(conn, host, run, fence)
-
-    def lease(self, host: str) -> LeaseRecord | None:
-        with self._db.read() as conn:
-            return leases.LEASES.get(conn, host)
-
-    def leases(self) -> list[LeaseRecord]:
-        with self._db.read() as conn:
-            return leases.LEASES.find(conn, also="run IS NOT NULL", order="host")
 
     # workers
 

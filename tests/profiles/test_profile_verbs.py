@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +192,20 @@ def test_lint_against_nothing_is_a_usage_error(here: Path) -> None:
     assert "has no index.json" in str(found.exception)
 
 
-def test_lint_and_capture_against_a_host_write_nothing(
-    site: Path, recording: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def r750(site: Path, recording: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[RedfishServer]:
+    """Host r750 of the site, as recorded."""
     monkeypatch.setenv("LAB_USERNAME", USER)
     monkeypatch.setenv("LAB_PASSWORD", PASSWORD)
     with RedfishServer(tree_of(recording(DELL))) as server:
         (site / "hosts" / "r1.yaml").write_text(f"- {{name: r750, bmc: '{server.address}'}}\n")
+        yield server
+
+
+def test_lint_and_capture_against_a_host_write_nothing(
+    site: Path, recording: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with r750(site, recording, monkeypatch) as server:
         found = run("lint", "dell-poweredge-r750", "--against", "r750")
         assert found.exception is None, found.exception
         assert "0 errors" in found.stderr
@@ -217,10 +225,7 @@ def test_capture_after_a_scan_without_a_profile_passes_its_own_lint(
     site: Path, recording: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the README has it. Nothing needed the registry before, so it is fetched now, once, and kept."""
-    monkeypatch.setenv("LAB_USERNAME", USER)
-    monkeypatch.setenv("LAB_PASSWORD", PASSWORD)
-    with RedfishServer(tree_of(recording(DELL))) as server:
-        (site / "hosts" / "r1.yaml").write_text(f"- {{name: r750, bmc: '{server.address}'}}\n")
+    with r750(site, recording, monkeypatch) as server:
         opened = OpenSite(site)
         scan(opened)
         opened.close()

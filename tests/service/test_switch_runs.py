@@ -557,19 +557,26 @@ def test_what_was_done_before_the_restart_is_taken_back(fabric: Any) -> None:
     assert leaf.ask("/switch") is None
 
 
-def test_a_bmc_starts_a_switch_that_is_off(fabric: Any, tmp_path: Path) -> None:
-    import threading
-
+def switched_off(made: Any, path: Path) -> Any:
+    """leaf-1 gets a BMC, whose machine is in the file at `path`, and is off."""
     from metalimmu.bmc.fake_machines import FileMachine
     from metalimmu.observed.machine import Machine
 
-    made = fabric(boot="onie")
     leaf = made.switches["leaf-1"]
-    path = tmp_path / "leaf-1.json"
     FileMachine(path).create(Machine(power="Off", serial=leaf.serial))
     with_bmc(made, path)
     (leaf.root / "up").unlink()
     leaf.refresh()
+    return leaf
+
+
+def test_a_bmc_starts_a_switch_that_is_off(fabric: Any, tmp_path: Path) -> None:
+    import threading
+
+    from metalimmu.bmc.fake_machines import FileMachine
+
+    made, path = fabric(boot="onie"), tmp_path / "leaf-1.json"
+    leaf = switched_off(made, path)
     plan = plan_host(site(made), "leaf-1")
     assert [s.name for s in plan.steps][3:5] == ["start", "fetched"]
     assert len(plan.step("start").if_needed) == 1
@@ -597,16 +604,10 @@ def test_a_bmc_that_breaks_off_after_it_took_the_reset_is_not_asked_again_at_eac
     from metalimmu.bmc.fake import FakeBmc
     from metalimmu.bmc.fake_machines import FileMachine
     from metalimmu.errors import BmcUnreachable
-    from metalimmu.observed.machine import Machine
     from metalimmu.workflows import switch_steps
 
-    made = fabric(boot="onie")
-    leaf = made.switches["leaf-1"]
-    path = tmp_path / "leaf-1.json"
-    FileMachine(path).create(Machine(power="Off", serial=leaf.serial))
-    with_bmc(made, path)
-    (leaf.root / "up").unlink()
-    leaf.refresh()
+    made, path = fabric(boot="onie"), tmp_path / "leaf-1.json"
+    leaf = switched_off(made, path)
     opened = site(made)
     opened.store.update_host("leaf-1", image="lab-nos@1", digest=digest(made, "lab-nos@1"), proof=Proof.proven)
     monkeypatch.setattr(switch_steps, "_UNSURE", 10_000.0)
